@@ -1,0 +1,116 @@
+"""The command ``bayfed``: thin commands, and one line for every mistake of a user."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+
+import bayfed
+from bayfed.errors import BayfedError, ConfigError
+
+FEDERATION = "experiments.cli"
+"""Module with the federation commands, which the library does not depend on."""
+_LOCAL = {
+    "sites": "bayfed.cli.sites:sites_command",
+    "synthesise": "bayfed.cli.sites:synthesise_command",
+    "evaluate": "bayfed.cli.evaluate:evaluate_command",
+}
+_STUBS = {"run": "Meta-train over several factories (needs the federation app)."}
+_TRACEBACK = "BAYFED_TRACEBACK"
+_EXIT = 2
+
+
+def build() -> typer.Typer:
+    """Return the app with all commands that can run here."""
+    app = typer.Typer(
+        name="bayfed",
+        help="Federated Bayesian meta-learning of few-shot anomaly detectors.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for name, place in _LOCAL.items():
+        module, _, function = place.partition(":")
+        if find_spec(module) is not None:
+            app.command(name)(getattr(import_module(module), function))
+    _attach_federation(app)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bayfed {bayfed.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+    traceback: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    if traceback:
+        os.environ[_TRACEBACK] = "1"
+
+
+def _attach_federation(app: typer.Typer) -> None:
+    missing = missing_federation()
+    if missing is None:
+        app.add_typer(import_module(FEDERATION).app)
+        return
+    for name, text in _STUBS.items():
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command(name, help=text, context_settings=anything)(_stub(name, missing))
+
+
+def _stub(name: str, missing: str) -> Any:
+    def command(_: typer.Context) -> NoReturn:
+        raise ConfigError(f"{name}: {missing}")
+
+    return command
+
+
+def missing_federation() -> str | None:
+    """Return what is missing for the federation commands, ``None`` if they can run.
+
+    The app lies beside the library in a checkout; an installed library looks for it in
+    the current folder.
+    """
+    for folder in (Path(bayfed.__file__).resolve().parents[1], Path.cwd()):
+        if (folder / "experiments" / "cli.py").is_file() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    if find_spec("experiments") is None or find_spec(FEDERATION) is None:
+        return "the federation app is not here, run the command in a checkout of bayfed"
+    if find_spec("flwr") is None:
+        return "Flower is not installed, run: pip install 'bayfed[federation]'"
+    return None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; a mistake of the user is one line on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        build()()
+    except BayfedError as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        click.echo(f"bayfed: error: {' '.join(str(error).split())}", err=True)
+        sys.exit(_EXIT)
+    except KeyboardInterrupt:
+        click.echo("bayfed: interrupted", err=True)
+        sys.exit(130)

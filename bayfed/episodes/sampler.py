@@ -1,0 +1,115 @@
+"""Drawing episodes from a site's pools, support and query always disjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bayfed.config import Episode as EpisodeSettings
+from bayfed.data import SiteImage
+from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
+from bayfed.episodes.pools import Pools
+from bayfed.errors import ProtocolError
+from bayfed.features import Encoder, StoredFeatures
+from bayfed.features.preprocess import token_mask
+from bayfed.seeds import stream
+
+
+def draw_support(pools: Pools, shots: int, seed: int, draw: int) -> tuple[SiteImage, ...]:
+    """Draw the supports of an evaluation from train/good.
+
+    Raises:
+        ProtocolError: the site has fewer good images than ``shots``.
+    """
+    pools.need(shots, f"{shots} shots")
+    order = stream(seed, "support", pools.site, shots, draw).permutation(len(pools.train_good))
+    return tuple(pools.train_good[i] for i in order[:shots])
+
+
+class EpisodeSampler:
+    """Draws the training episodes of one site.
+
+    Args:
+        pools: The site's images by use.
+        features: Stored trunk outputs of ``pools.training``.
+        encoder: Tells the token grid.
+        settings: Size of an episode.
+
+    Raises:
+        ProtocolError: the site has too few images for one episode.
+    """
+
+    def __init__(
+        self, pools: Pools, features: StoredFeatures, encoder: Encoder, settings: EpisodeSettings
+    ) -> None:
+        pools.need(settings.shots + settings.normals, "an episode")
+        if not pools.train_anomalies:
+            raise ProtocolError(
+                f"site {pools.site}: no defects to train on; set data.pasted.per_site"
+            )
+        self._pools = pools
+        self._features = features
+        self._encoder = encoder
+        self._settings = settings
+        self._masks: dict[str, Tensor] = {}
+
+    def episode(self, random: np.random.Generator) -> EpisodeBatch:
+        """Draw one episode: good supports, then good and defective queries.
+
+        Query normals exclude the supports; a painted defect is left out when the image
+        it was painted on is a support or a query normal.
+        """
+        support, normals = self._draw_normals(random)
+        anomalies = self._draw_anomalies(random, {i.name for i in (*support, *normals)})
+        query = [*normals, *anomalies]
+        tokens = self._draw_tokens(random)
+        inside = tokens if not self._encoder.tail.convolves else None
+        labels = torch.tensor([0.0] * len(normals) + [1.0] * len(anomalies))
+        masks = torch.stack([self._mask(image) for image in query])
+        return EpisodeBatch(
+            self._read(support, inside)[None],
+            self._read(query, inside)[None],
+            labels[None],
+            (masks if tokens is None else masks[:, torch.from_numpy(tokens)])[None],
+            None if tokens is None or inside is not None else torch.from_numpy(tokens)[None],
+        )
+
+    def _draw_normals(self, random: np.random.Generator) -> tuple[list[SiteImage], list[SiteImage]]:
+        shots, normals = self._settings.shots, self._settings.normals
+        good = self._pools.train_good
+        picked = [good[i] for i in random.permutation(len(good))[: shots + normals]]
+        return picked[:shots], picked[shots:]
+
+    def _draw_anomalies(self, random: np.random.Generator, taken: set[str]) -> list[SiteImage]:
+        free = [image for image in self._pools.train_anomalies if image.base not in taken]
+        if not free:
+            raise ProtocolError(
+                f"site {self._pools.site}: every painted defect overlaps an episode"
+            )
+        number = self._settings.anomalies
+        chosen = random.choice(len(free), number, replace=len(free) < number)
+        return [free[i] for i in chosen]
+
+    def _draw_tokens(self, random: np.random.Generator) -> NDArray[np.intp] | None:
+        total, wanted = self._encoder.grid**2, self._settings.tokens
+        if wanted is None or wanted >= total:
+            return None
+        return np.sort(random.permutation(total)[:wanted])
+
+    def _read(self, images: Sequence[SiteImage], tokens: NDArray[np.intp] | None) -> Tensor:
+        return self._features.read([image.name for image in images], tokens)
+
+    def _mask(self, image: SiteImage) -> Tensor:
+        if image.name not in self._masks:
+            grid = self._encoder.grid
+            mask = None if grid == 1 else image.mask()
+            self._masks[image.name] = (
+                torch.full((grid * grid,), UNKNOWN, dtype=torch.uint8)
+                if mask is None
+                else token_mask(mask, self._encoder.image_size, grid)
+            )
+        return self._masks[image.name]

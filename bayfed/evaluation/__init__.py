@@ -1,0 +1,1 @@
+"""A method and a protocol in, rows of results, tables and the report out."""

@@ -1,0 +1,81 @@
+"""Pooled calibration at the patch grain: what each training site adds to the common null law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from bayfed.config import Evaluation
+from bayfed.episodes import Pools, draw_support
+from bayfed.features import Params, StoredFeatures
+from bayfed.methods import Method
+from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
+
+SQUARE, SITES, COUNTS = "spread.square", "spread.sites", "null.counts"
+CHUNK = 32
+"""Images scored at once; bounds the memory."""
+SMALLEST_SPREAD = 1e-6
+
+
+def pooled_spread(sums: Mapping[str, Tensor]) -> float:
+    """Return the root mean square of the sites' support spreads.
+
+    >>> pooled_spread({SQUARE: torch.tensor(18.0), SITES: torch.tensor(2.0)})
+    3.0
+    """
+    mean = float(sums[SQUARE]) / max(1.0, float(sums[SITES]))
+    return max(math.sqrt(mean), SMALLEST_SPREAD)
+
+
+@torch.no_grad()
+def calibrate_site(
+    method: Method,
+    params: Params,
+    pools: Pools,
+    features: StoredFeatures,
+    settings: Evaluation,
+    seed: int,
+    pooled: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return additive sums over the site's draws; only ``train/good`` is read.
+
+    The first stage (``pooled`` empty) gives the squared spread of the support's own
+    leave-one-image-out scores. The second, which knows the spread of all sites, gives the
+    histogram of the standardised scores of the normals that are not in the support.
+    """
+    totals: dict[str, Tensor] = {}
+    for draw in range(settings.draws):
+        support = {i.name for i in draw_support(pools, settings.shots, seed, draw)}
+        adapted = method.adapt(params, features.read(sorted(support)))
+        own = method.support_scores(adapted)
+        if not pooled:
+            sums = {SQUARE: support_spread(own).double().square(), SITES: torch.ones(()).double()}
+        else:
+            rest = [i.name for i in pools.train_good if i.name not in support]
+            scores = image_scores(method, adapted, features, rest)
+            standard = standardise(scores, own, pooled_spread(pooled))
+            sums = {COUNTS: score_histogram(standard).counts}
+        totals = {k: v + totals[k] if k in totals else v for k, v in sums.items()}
+    return totals
+
+
+def image_scores(
+    method: Method, adapted: object, features: StoredFeatures, names: list[str]
+) -> Tensor:
+    """Return the image scores of ``names``, ``(n,)``."""
+    parts = [
+        method.score(adapted, features.read(names[i : i + CHUNK])).image
+        for i in range(0, len(names), CHUNK)
+    ]
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def pooled_p_values(scores: Tensor, own: Tensor, pooled: Mapping[str, Tensor]) -> Tensor | None:
+    """Return p-values under the pooled null law, or None where no site calibrated it."""
+    if COUNTS not in pooled:
+        return None
+    standard = standardise(scores, own, pooled_spread(pooled))
+    return ScoreHistogram(pooled[COUNTS]).p_value(standard)

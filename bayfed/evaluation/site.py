@@ -1,0 +1,190 @@
+"""Evaluating a method on one site: a row of results for each draw of the support."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bayfed.config import Evaluation
+from bayfed.data import SiteImage
+from bayfed.episodes import Pools, draw_support
+from bayfed.evaluation.calibrate import CHUNK, pooled_p_values
+from bayfed.features import Params, StoredFeatures
+from bayfed.methods import Method
+from bayfed.metrics import (
+    aupro,
+    coverage,
+    expected_calibration_error,
+    f1_max,
+    image_auprc,
+    image_auroc,
+    ks_uniform,
+    pixel_auroc,
+)
+
+COVERAGE = {"cover90": 0.90, "cover95": 0.95, "cover99": 0.99}
+
+
+@dataclass(frozen=True)
+class SiteScores:
+    """Scores of a site's test images after one adaptation.
+
+    Attributes:
+        images: The test images, in the order of the scores.
+        score: ``(n,)``.
+        p_value: ``(n,)``, or None where no law is known.
+        tokens: ``(n, t)`` surprise in space, or None at the image grain.
+        model_bytes: Size of the adapted detector.
+        fit_seconds: Time to adapt.
+        score_seconds: Mean time to score one image from its trunk output.
+    """
+
+    images: tuple[SiteImage, ...]
+    score: Tensor
+    p_value: Tensor | None
+    tokens: Tensor | None
+    model_bytes: int
+    fit_seconds: float
+    score_seconds: float
+
+
+@torch.no_grad()
+def score_images(
+    method: Method,
+    params: Params,
+    support: Tensor,
+    images: Sequence[SiteImage],
+    features: StoredFeatures,
+    pooled: Mapping[str, Tensor],
+) -> SiteScores:
+    """Adapt to ``support`` and score ``images``."""
+    started = time.perf_counter()
+    adapted = method.adapt(params, support)
+    fitted = time.perf_counter()
+    names = [image.name for image in images]
+    parts = [
+        method.score(adapted, features.read(names[i : i + CHUNK]))
+        for i in range(0, len(names), CHUNK)
+    ]
+    done = time.perf_counter()
+    score = torch.cat([part.image for part in parts])
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    exact = [part.p_value for part in parts if part.p_value is not None]
+    own = method.support_scores(adapted)
+    return SiteScores(
+        images=tuple(images),
+        score=score,
+        p_value=torch.cat(exact) if exact else pooled_p_values(score, own, pooled),
+        tokens=torch.cat(tokens) if tokens else None,
+        model_bytes=method.size(adapted),
+        fit_seconds=fitted - started,
+        score_seconds=(done - fitted) / max(1, len(names)),
+    )
+
+
+def evaluate_site(
+    method: Method,
+    params: Params,
+    pools: Pools,
+    features: StoredFeatures,
+    settings: Evaluation,
+    seed: int,
+    pooled: Mapping[str, Tensor],
+    image_size: int,
+) -> list[dict[str, Any]]:
+    """Return one row of results for each draw of the support.
+
+    Args:
+        method: The system.
+        params: Its meta-parameters.
+        pools: The site's images by use; the test pools are scored whole.
+        features: Stored trunk outputs of all of them.
+        settings: Shots, draws and the stated false-positive rate.
+        seed: Of the experiment.
+        pooled: Sums of :func:`bayfed.evaluation.calibrate.calibrate_site` over the training
+            sites, or nothing.
+        image_size: Side of the map on which localisation is measured, in pixels.
+
+    Raises:
+        ProtocolError: the site has fewer good images than shots.
+        NumericalError: a score is not finite.
+    """
+    rows = []
+    masks = _masks(pools, image_size) if method.localises else {}
+    kinds = sorted({i.defect for i in pools.test_anomalies if i.defect})
+    for draw in range(settings.draws):
+        support = draw_support(pools, settings.shots, seed, draw)
+        stored = features.read([image.name for image in support])
+        scores = score_images(method, params, stored, pools.testing, features, pooled)
+        row: dict[str, Any] = {
+            "site": pools.site,
+            "defect": kinds[0] if pools.partial and len(kinds) == 1 else None,
+            "draw": draw,
+            "shots": settings.shots,
+            "model_bytes": scores.model_bytes,
+            "fit_seconds": scores.fit_seconds,
+            "score_seconds": scores.score_seconds,
+        }
+        rows.append(row | _detection(scores, settings.fpr) | _localisation(scores, masks))
+    return rows
+
+
+def _detection(scores: SiteScores, fpr: float) -> dict[str, float | None]:
+    values = scores.score.double().numpy()
+    defective = np.array([image.defect is not None for image in scores.images], dtype=bool)
+    row = {
+        "image_auroc": image_auroc(values, defective),
+        "image_auprc": image_auprc(values, defective),
+        "f1_max": f1_max(values, defective),
+    }
+    if scores.p_value is None:
+        return row
+    p = scores.p_value.double().numpy()
+    good, bad = p[~defective], p[defective]
+    row |= {name: coverage(good, level) for name, level in COVERAGE.items()}
+    row |= {"ece": expected_calibration_error(good), "ks": ks_uniform(good)}
+    row["fpr_at_threshold"] = float((good <= fpr).mean()) if good.size else None
+    row["fnr_at_threshold"] = float((bad > fpr).mean()) if bad.size else None
+    return row
+
+
+def _masks(pools: Pools, size: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the known masks at ``size`` x ``size``; good images have an empty one."""
+    masks = {image.name: np.zeros((size, size), bool) for image in pools.test_good}
+    known = 0
+    for image in pools.test_anomalies:
+        mask = image.mask()
+        if mask is not None:
+            known += 1
+            pixels = torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
+            scaled = F.interpolate(pixels, (size, size), mode="nearest-exact")
+            masks[image.name] = scaled[0, 0].bool().numpy()
+    return masks if known else {}
+
+
+def upsample(tokens: Tensor, size: int) -> NDArray[np.float32]:
+    """Bring ``(n, t)`` token surprises to ``(n, size, size)`` maps."""
+    grid = round(tokens.shape[-1] ** 0.5)
+    maps = tokens.reshape(-1, 1, grid, grid)
+    resized = F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
+    return resized[:, 0].float().numpy()
+
+
+def _localisation(
+    scores: SiteScores, masks: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, float | None]:
+    if scores.tokens is None or not masks:
+        return {}
+    size = next(iter(masks.values())).shape[0]
+    kept = [i for i, image in enumerate(scores.images) if image.name in masks]
+    maps = list(upsample(scores.tokens[kept], size))
+    truth = [masks[scores.images[i].name] for i in kept]
+    return {"pixel_auroc": pixel_auroc(maps, truth), "aupro": aupro(maps, truth)}

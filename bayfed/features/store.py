@@ -1,0 +1,146 @@
+"""Trunk outputs, computed once an image and memory-mapped by every process that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bayfed.data.site import SiteImage
+from bayfed.errors import DataError, NumericalError
+from bayfed.features.preprocess import square
+from bayfed.features.trunk import Trunk
+
+CHUNK = 16
+"""Pictures in one pass of the trunk. Fixed: a sum may depend on the size of the batch."""
+
+
+def default_directory() -> Path:
+    """Return the user's cache folder for features."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "bayfed" / "features"
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Trunk outputs of some images, read from memory-mapped blocks on demand."""
+
+    blocks: tuple[NDArray[np.generic], ...]
+    rows: dict[str, tuple[int, int]]
+    """Image name -> block and row."""
+
+    def read(self, names: Sequence[str], tokens: NDArray[np.intp] | None = None) -> Tensor:
+        """Return ``(n, ...)`` outputs of ``names``, in the stored dtype.
+
+        Args:
+            names: Images, by ``SiteImage.name``.
+            tokens: Positions to keep, for outputs of shape ``(t, c)``.
+        """
+        picked = []
+        for name in names:
+            block, row = self.rows[name]
+            values = self.blocks[block][row]
+            picked.append(values if tokens is None else values[tokens])
+        return torch.from_numpy(np.stack(picked))
+
+
+class FeatureStore:
+    """A folder of blocks, keyed by image content and by everything that decides a trunk's output.
+
+    A block is an array file and a list of digests. Both are written under another name
+    and renamed, the list last, so that a reader never meets half a block and two writers
+    of the same block do no harm.
+
+    Args:
+        directory: Folder that may be shared by processes and runs.
+        trunk: Computes what is missing.
+        image_size: Side of the square input.
+        dtype: ``float16`` or ``float32``; uint8 outputs stay uint8.
+    """
+
+    def __init__(self, directory: Path, trunk: Trunk, image_size: int, dtype: str) -> None:
+        self._trunk = trunk
+        self._size = image_size
+        self._dtype = np.dtype(dtype)
+        self._folder = directory / f"{trunk.fingerprint[:24]}-{dtype}"
+
+    def open(self, images: Sequence[SiteImage]) -> StoredFeatures:
+        """Return the outputs of ``images``, computing those that no block has.
+
+        Raises:
+            DataError: an image cannot be read, or the folder cannot be written.
+            NumericalError: an output is not finite.
+        """
+        digests = [image.digest() for image in images]
+        known = self._scan(set(digests))
+        missing = {d: i for d, i in zip(digests, images, strict=True) if d not in known}
+        if missing:
+            try:
+                self._write(missing)
+            except OSError as error:
+                raise DataError(f"{self._folder}: {error.strerror or error}") from error
+            known = self._scan(set(digests))
+        return self._map(images, digests, known)
+
+    def _scan(self, wanted: set[str]) -> dict[str, tuple[Path, int]]:
+        """Return where each wanted digest is kept."""
+        found: dict[str, tuple[Path, int]] = {}
+        for listing in sorted(self._folder.glob("*.txt")):
+            for row, digest in enumerate(listing.read_text().split()):
+                if digest in wanted:
+                    found.setdefault(digest, (listing.with_suffix(".npy"), row))
+        return found
+
+    def _map(
+        self,
+        images: Sequence[SiteImage],
+        digests: Sequence[str],
+        known: dict[str, tuple[Path, int]],
+    ) -> StoredFeatures:
+        paths = sorted({path for path, _ in known.values()})
+        try:
+            blocks = tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self._folder}: damaged feature block; delete it ({error})") from None
+        number = {path: i for i, path in enumerate(paths)}
+        rows = {
+            image.name: (number[known[digest][0]], known[digest][1])
+            for image, digest in zip(images, digests, strict=True)
+        }
+        return StoredFeatures(blocks, rows)
+
+    def _write(self, missing: dict[str, SiteImage]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        key = hashlib.sha256("\n".join(missing).encode()).hexdigest()[:32]
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".writing-") as scratch:
+            array, listing = Path(scratch) / "block.npy", Path(scratch) / "block.txt"
+            self._compute(list(missing.values()), array)
+            listing.write_text("\n".join(missing))
+            array.replace(self._folder / f"{key}.npy")
+            listing.replace(self._folder / f"{key}.txt")
+
+    def _compute(self, images: list[SiteImage], path: Path) -> None:
+        block: NDArray[np.generic] | None = None
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            inputs = torch.stack([square(image.pixels(), self._size) for image in chunk])
+            outputs = self._trunk(inputs).numpy()
+            if block is None:
+                dtype = outputs.dtype if outputs.dtype == np.uint8 else self._dtype
+                shape = (len(images), *outputs.shape[1:])
+                block = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            with np.errstate(over="ignore"):
+                stored = outputs.astype(block.dtype, copy=False)
+            if not np.isfinite(stored).all():
+                raise NumericalError(f"{chunk[0].site}: features are not finite in {block.dtype}")
+            block[start : start + len(chunk)] = stored
+        if isinstance(block, np.memmap):
+            block.flush()

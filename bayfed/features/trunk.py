@@ -1,0 +1,84 @@
+"""The frozen part of the encoder, whose outputs are computed once and stored."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bayfed.config import Backbone as BackboneSettings
+from bayfed.features.backbone import Backbone
+from bayfed.features.maps import align, pooled, to_tokens
+
+VERSION = 1
+"""Raised when the same settings start to give other numbers."""
+
+
+class Trunk(Protocol):
+    """Maps square pictures to what the store keeps."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the output."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map ``(n, 3, s, s)`` uint8 to ``(n, ...)``."""
+
+
+@dataclass(frozen=True)
+class IdentityTrunk:
+    """Keeps the pictures themselves: everything behind is trainable."""
+
+    image_size: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the output."""
+        return _digest("identity", self.image_size)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return ``(n, 3, s, s)`` uint8 as it is."""
+        return images
+
+
+@dataclass(frozen=True)
+class FrozenTrunk:
+    """A frozen backbone: tokens of the grid, one pooled token, or maps for adapters.
+
+    Outputs, by ``output``: ``tokens`` ``(n, grid * grid, c)``, ``pooled`` ``(n, 1, c)``,
+    ``maps`` ``(n, c, grid, grid)`` not smoothed yet; float32.
+    """
+
+    backbone: Backbone
+    settings: BackboneSettings
+    output: str
+    device: torch.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the output."""
+        s = self.settings
+        return _digest(
+            self.backbone.identity,
+            (self.backbone.mean, self.backbone.std),
+            (s.image_size, s.grid, s.smoothing, self.output),
+        )
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map ``(n, 3, s, s)`` uint8 to the chosen output on the CPU."""
+        inputs = self.backbone.normalise(images.to(self.device))
+        maps = self.backbone.network(inputs.contiguous(memory_format=torch.channels_last))
+        grid, smoothing = self.settings.grid, self.settings.smoothing
+        if self.output == "pooled":
+            return pooled(maps).cpu()
+        if self.output == "maps":
+            return align(maps, grid, 1).cpu()
+        return to_tokens(align(maps, grid, smoothing)).cpu()
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr((VERSION, *parts)).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""Backbone weights from a local safetensors file: no pickle, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from bayfed.errors import WeightsError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a weights file says of itself."""
+
+    path: Path
+    sha256: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    create: tuple[tuple[str, Any], ...] = ()
+    """Keyword arguments with which the model was built (such as its padding)."""
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _channel_values(metadata: dict[str, str], key: str, default: tuple[float, ...]) -> Any:
+    values = json.loads(metadata[key]) if key in metadata else default
+    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+        raise ValueError(key)
+    return tuple(float(v) for v in values)
+
+
+def inspect_weights(path: Path) -> WeightsFile:
+    """Read hash and metadata (``mean``, ``std``, ``create_kwargs``) without loading a tensor.
+
+    Raises:
+        WeightsError: the file is missing, too large, or not a safetensors file.
+    """
+    try:
+        status = path.stat()
+        if status.st_size > MAX_BYTES:
+            raise WeightsError(f"{path}: weights larger than {MAX_BYTES >> 30} GiB")
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        create = json.loads(metadata.get("create_kwargs", "{}"))
+        return WeightsFile(
+            path=path,
+            sha256=_sha256(path, status.st_size, status.st_mtime_ns),
+            mean=_channel_values(metadata, "mean", IMAGENET_MEAN),
+            std=_channel_values(metadata, "std", IMAGENET_STD),
+            create=tuple(sorted(create.items())),
+        )
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: not a safetensors weights file ({error})") from error
+
+
+def load_into(model: nn.Module, file: WeightsFile) -> None:
+    """Fill every tensor of ``model`` from ``file``; the file may hold more (a classifier).
+
+    Raises:
+        WeightsError: a tensor is missing or has another shape: weights of another model.
+    """
+    wanted = model.state_dict()
+    found: dict[str, Tensor] = {}
+    with safe_open(file.path, "pt") as tensors:
+        names = set(tensors.keys())
+        for name, value in wanted.items():
+            if name not in names:
+                raise WeightsError(f"{file.path}: weights of another model ({name} is missing)")
+            tensor = tensors.get_tensor(name)
+            if tensor.shape != value.shape:
+                raise WeightsError(
+                    f"{file.path}: weights of another model ({name} has shape "
+                    f"{tuple(tensor.shape)}, not {tuple(value.shape)})"
+                )
+            found[name] = tensor
+    model.load_state_dict(found)

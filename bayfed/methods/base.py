@@ -1,0 +1,60 @@
+"""The small interface behind which every system stands."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from bayfed.episodes import EpisodeBatch
+from bayfed.features import Params
+
+
+class Scores(NamedTuple):
+    """What a fitted method says of ``q`` query images.
+
+    Attributes:
+        image: ``(q,)``, higher = more anomalous; comparable within one adaptation.
+        tokens: ``(q, t)``, the same in space, or None at the image grain.
+        log_odds: ``(q,)``, defect against good, in nats.
+        p_value: ``(q,)`` under the method's own predictive, where its law is exact, or None.
+    """
+
+    image: Tensor
+    tokens: Tensor | None
+    log_odds: Tensor
+    p_value: Tensor | None
+
+
+class Method(Protocol):
+    """A detector that adapts to a support and scores queries, with meta-parameters."""
+
+    name: str
+    variant: str | None
+    """What sets it apart from the method's usual settings."""
+    localises: bool
+    """Whether scores come with a map."""
+
+    def initial(self, seed: int, statistics: Params | None = None) -> Params:
+        """Return the meta-parameters of round 0."""
+
+    def statistics(self, params: Params, support: Tensor) -> Params:
+        """Return what one site adds to empirical Bayes; {} where a method uses none."""
+
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of the episodes, and numbers worth a line in the history."""
+
+    def adapt(self, params: Params, support: Tensor) -> Any:
+        """Adapt to ``(k, ...)`` trunk outputs of good images."""
+
+    def score(self, adapted: Any, query: Tensor) -> Scores:
+        """Score ``(q, ...)`` trunk outputs."""
+
+    def support_scores(self, adapted: Any) -> Tensor:
+        """Return the ``(k,)`` leave-one-image-out scores of the support."""
+
+    def size(self, adapted: Any) -> int:
+        """Return the bytes of the adapted detector beside the frozen backbone."""
+
+    def rates(self) -> dict[str, float]:
+        """Return multipliers of the server's learning rate, by prefix of a parameter's name."""

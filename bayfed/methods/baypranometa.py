@@ -1,0 +1,316 @@
+r"""BayPrAnoMeta: Bayesian Proto-MAML with a Normal-Inverse-Wishart model of normal embeddings.
+
+An episode adapts the head to the support by a few gradient steps, recomputes the posterior
+behind the adapted head, and scores queries by the log-odds of a broad law against the
+Student-t predictive. At the image grain an image is one token; at the patch grain it is the
+tokens of a grid, its likelihood tempered to ``r`` effective observations.
+
+Source: arXiv 2601.19992 for the image grain; the patch grain, the tempering, the
+leave-one-image-out objective and the reference to the support's own scores are bayfed's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad, vmap
+
+from bayfed.config import Method as Settings
+from bayfed.config import top_count
+from bayfed.episodes import UNKNOWN, EpisodeBatch
+from bayfed.features import Encoder, Params
+from bayfed.methods.base import Scores
+from bayfed.methods.contrastive import supervised_contrastive
+from bayfed.methods.head import Head, initial_head
+from bayfed.methods.prior import build_prior, initial_effective, initial_prior
+from bayfed.normality import (
+    NIW,
+    EvidenceSums,
+    StudentT,
+    SufficientStatistics,
+    evidence_sums,
+    leave_one_out,
+    pool,
+    posterior,
+    predictive,
+    sufficient_statistics,
+    temper,
+)
+from bayfed.seeds import torch_stream
+
+BYTES = 4
+"""Of a float32."""
+
+
+class Adapted(NamedTuple):
+    """A detector for one product.
+
+    Attributes:
+        params: Meta-parameters, for the tail and the scoring constants.
+        head: The adapted head.
+        predictive: Law of the next normal token.
+        support_scores: ``(k,)`` leave-one-image-out scores of the support.
+        support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
+    """
+
+    params: Params
+    head: Head
+    predictive: StudentT
+    support_scores: Tensor
+    support_tokens: Tensor
+
+
+class BayPrAnoMeta:
+    """The method at either grain.
+
+    Args:
+        settings: ``method`` of the experiment.
+        encoder: Gives the tail and the number of tokens.
+    """
+
+    name = "baypranometa"
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        self._settings = settings
+        self._tail = encoder.tail
+        self.variant = None if settings.loss.contrastive else "no-contrastive"
+        self._patch = self.localises = encoder.grid > 1
+
+    def initial(self, seed: int, statistics: Params | None = None) -> Params:
+        """Return the meta-parameters of round 0.
+
+        Args:
+            seed: Of the experiment.
+            statistics: Sum over factories of :meth:`statistics`, for empirical Bayes.
+        """
+        generator = torch_stream(seed, "initial")
+        params = self._tail.initial(generator)
+        params |= initial_head(self._tail.channels, self._settings.embedding, generator)
+        sums = EvidenceSums(**statistics) if statistics else None
+        dim = params["head.bias"].shape[0]
+        params |= initial_prior(dim, self._settings.prior, sums)
+        if self._patch:
+            params["prior.log_effective"] = initial_effective(self._settings.prior.effective)
+        if self._settings.inner.steps:
+            params["inner.log_lr"] = torch.tensor(max(self._settings.inner.lr, 1e-12)).log()
+        params["score.log_inflation"] = torch.tensor(4.0).log()
+        params["score.log_gain"] = torch.tensor(1.0).log()
+        params["score.bias"] = torch.tensor(-1.0)
+        if self._settings.loss.dense:
+            params["dense.log_gain"] = torch.tensor(1.0).log()
+            params["dense.bias"] = torch.tensor(-1.0)
+        return params
+
+    def rates(self) -> dict[str, float]:
+        """Return multipliers of the server's learning rate, by prefix of a parameter's name."""
+        return dict(self._settings.rates)
+
+    def statistics(self, params: Params, support: Tensor) -> Params:
+        """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
+        head = Head(params["head.weight"], params["head.bias"])
+        with torch.no_grad():
+            embedded = self._embed(head, self._tail(params, support))
+            images = self._tempered(params, sufficient_statistics(embedded.double()))
+            return dict(evidence_sums(pool(images))._asdict())
+
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean outer loss of the episodes, and its parts.
+
+        The tail runs once over all images; adaptation and scoring run under vmap.
+        """
+        support = self._tokens(params, batch.support, batch.tokens)
+        query = self._tokens(params, batch.query, batch.tokens)
+        episode = partial(self._episode_loss, params)
+        losses, parts = vmap(episode)(support, query, batch.labels, batch.masks)
+        metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
+        return losses.mean(), metrics
+
+    def adapt(self, params: Params, support: Tensor) -> Adapted:
+        """Adapt to ``(k, ...)`` trunk outputs of good images of one product."""
+        return self._adapt(params, self._tail(params, support))
+
+    def score(self, adapted: Adapted, query: Tensor) -> Scores:
+        """Score ``(q, ...)`` trunk outputs."""
+        tokens = self._tail(adapted.params, query)
+        embedded = self._embed(adapted.head, tokens)
+        surprise = self._surprise(adapted.params, adapted.predictive, embedded)
+        image = self._image_score(surprise)
+        log_odds = _log_odds(adapted.params, "score", image, adapted.support_scores.mean())
+        if self._patch:
+            return Scores(image, surprise, log_odds, None)
+        return Scores(image, None, log_odds, adapted.predictive.p_value(embedded[:, 0]))
+
+    def support_scores(self, adapted: Adapted) -> Tensor:
+        """Return the ``(k,)`` leave-one-image-out scores of the support."""
+        return adapted.support_scores
+
+    def size(self, adapted: Adapted) -> int:
+        """Return the bytes of the adapted detector beside the frozen backbone."""
+        law = adapted.predictive
+        dim = law.location.shape[-1]
+        numbers = sum(t.numel() for t in adapted.head) + dim + dim * (dim + 1) // 2
+        tail = [v for k, v in adapted.params.items() if k.startswith("tail.")]
+        return BYTES * (numbers + sum(t.numel() for t in tail) + adapted.support_scores.numel())
+
+    def _tokens(self, params: Params, stored: Tensor, subset: Tensor | None) -> Tensor:
+        """Run the tail over ``(b, n, ...)`` trunk outputs: ``(b, n, t, c)`` tokens."""
+        batch, number = stored.shape[:2]
+        tokens = self._tail(params, stored.flatten(0, 1))
+        tokens = tokens.reshape(batch, number, *tokens.shape[1:])
+        if subset is None:
+            return tokens
+        index = subset[:, None, :, None].expand(-1, number, -1, tokens.shape[-1])
+        return torch.gather(tokens, 2, index)
+
+    def _embed(self, head: Head, tokens: Tensor) -> Tensor:
+        return head.embed(tokens, self._settings.normalise)
+
+    def _tempered(self, params: Params, images: SufficientStatistics) -> SufficientStatistics:
+        if not self._patch:
+            return images
+        return temper(images, params["prior.log_effective"].exp().to(images.mean.dtype))
+
+    def _adapt(self, params: Params, tokens: Tensor) -> Adapted:
+        """Run the inner loop on ``(k, t, c)`` support tokens and recompute the posterior."""
+        prior = build_prior(params)
+        head = Head(params["head.weight"], params["head.bias"])
+        objective = partial(self._inner_objective, params, prior, tokens)
+        for _ in range(self._settings.inner.steps):
+            gradient = grad(objective)(head)
+            if self._settings.inner.order == "first":
+                gradient = Head(*(g.detach() for g in gradient))
+            rate = params["inner.log_lr"].exp()
+            head = Head(*(h - rate * g for h, g in zip(head, gradient, strict=True)))
+        embedded = self._embed(head, tokens)
+        images = self._tempered(params, sufficient_statistics(embedded))
+        others = predictive(leave_one_out(prior, images))
+        surprise = self._surprise(params, others, embedded)
+        return Adapted(
+            params,
+            head,
+            predictive(posterior(prior, pool(images))),
+            self._image_score(surprise),
+            surprise.mean(),
+        )
+
+    def _inner_objective(self, params: Params, prior: NIW, tokens: Tensor, head: Head) -> Tensor:
+        r"""Return the support's mean negative log density per token and dimension.
+
+        .. math::
+            -\frac{1}{d k t} \sum_{i, j} \left( \ln p(W x_{ij} + b \mid \text{others})
+            + \ln\mathrm{vol}(W) \right)
+
+        where the others are all support images but :math:`i` (``leave-one-out``), or all of
+        them (``predictive``, the paper's), and the volume term makes it a density of
+        :math:`x` and not of its image.
+        """
+        embedded = self._embed(head, tokens)
+        images = self._tempered(params, sufficient_statistics(embedded))
+        if self._settings.inner.objective == "leave-one-out":
+            density = predictive(leave_one_out(prior, images)).log_prob(embedded).mean()
+        else:
+            flat = embedded.flatten(0, 1)
+            density = predictive(posterior(prior, pool(images))).log_prob(flat).mean()
+        if self._settings.inner.volume:
+            density = density + head.log_volume()
+        return -density / embedded.shape[-1]
+
+    def _surprise(self, params: Params, law: StudentT, embedded: Tensor) -> Tensor:
+        r"""Return the log-odds, per dimension, of a broad law against the predictive.
+
+        .. math::
+            \frac1d \ln\frac{t_v(z; m, \lambda\Sigma)}{t_v(z; m, \Sigma)} = -\tfrac12\ln\lambda
+            + \frac{v + d}{2 d} \left[\ln\left(1 + \tfrac{\Delta^2}{v}\right)
+            - \ln\left(1 + \tfrac{\Delta^2}{\lambda v}\right)\right]
+
+        with :math:`\lambda > 1` the inflation (``score.log_inflation``). It grows with the
+        distance and levels off at :math:`\tfrac{v}{2d}\ln\lambda`, so one wild token cannot
+        outvote the rest.
+        """
+        dim = embedded.shape[-1]
+        shape = embedded.shape[:-1]
+        if law.location.ndim == 1:
+            distance = law.mahalanobis(embedded.reshape(-1, dim)).reshape(shape)
+        else:
+            distance = law.mahalanobis(embedded)
+        dof = law.dof[..., None]
+        log_inflation = params["score.log_inflation"]
+        ratio = distance / dof
+        gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
+        return 0.5 * ((dof + dim) / dim * gap - log_inflation)
+
+    def _image_score(self, surprise: Tensor) -> Tensor:
+        """Average the most surprising tokens: ``(n, t)`` to ``(n,)``."""
+        count = top_count(self._settings.top_k, surprise.shape[-1])
+        return surprise.topk(count, dim=-1).values.mean(-1)
+
+    def _episode_loss(
+        self, params: Params, support: Tensor, query: Tensor, labels: Tensor, masks: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        adapted = self._adapt(params, support)
+        embedded = self._embed(adapted.head, query)
+        surprise = self._surprise(params, adapted.predictive, embedded)
+        image = self._image_score(surprise)
+        logits = _log_odds(params, "score", image, adapted.support_scores.mean())
+        settings = self._settings.loss
+        parts = {"log_odds": balanced_cross_entropy(logits, labels, settings.class_prior)}
+        total = parts["log_odds"]
+        if settings.contrastive:
+            summary = self._summary(adapted, surprise, embedded)
+            parts["contrastive"] = supervised_contrastive(summary, labels, settings.temperature)
+            total = total + settings.contrastive * parts["contrastive"]
+        if settings.dense:
+            dense = _log_odds(params, "dense", surprise, adapted.support_tokens)
+            known = (masks != UNKNOWN).to(dense.dtype)
+            marked = (masks == 1).to(dense.dtype)
+            parts["dense"] = balanced_cross_entropy(
+                dense.flatten(), marked.flatten(), settings.class_prior, known.flatten()
+            )
+            total = total + settings.dense * parts["dense"]
+        parts["accuracy"] = ((logits > 0) == (labels > 0.5)).to(total.dtype).mean()
+        return total, parts
+
+    def _summary(self, adapted: Adapted, surprise: Tensor, embedded: Tensor) -> Tensor:
+        """Return one ``(q, d)`` embedding an image: its most surprising tokens, centred."""
+        count = top_count(self._settings.top_k, surprise.shape[-1])
+        index = surprise.topk(count, dim=-1).indices
+        index = index[..., None].expand(*index.shape, embedded.shape[-1])
+        return embedded.gather(-2, index).mean(-2) - adapted.predictive.location
+
+
+def _log_odds(params: Params, prefix: str, surprise: Tensor, reference: Tensor) -> Tensor:
+    """Turn surprise above the support's own into log-odds, by a learned gain and bias."""
+    gain = params[f"{prefix}.log_gain"].exp()
+    return gain * (surprise - reference) + params[f"{prefix}.bias"]
+
+
+def balanced_cross_entropy(
+    logits: Tensor, labels: Tensor, class_prior: float, weights: Tensor | None = None
+) -> Tensor:
+    r"""Return the cross-entropy as if defects had the share ``class_prior``.
+
+    .. math::
+        -\pi\,\overline{\ln\sigma(l)}_{y=1} - (1 - \pi)\,\overline{\ln\sigma(-l)}_{y=0}
+
+    Args:
+        logits: :math:`l`, ``(n,)`` log-odds of a defect.
+        labels: :math:`y`, ``(n,)``, 0 or 1.
+        class_prior: :math:`\pi`.
+        weights: ``(n,)``, 0 = left out; a class without weight contributes nothing.
+
+    >>> balanced_cross_entropy(torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]), 0.5).item()
+    0.6931471824645996
+    """
+    weights = torch.ones_like(logits) if weights is None else weights
+    total = torch.zeros_like(logits[..., 0])
+    for sign, members, share in (
+        (1.0, weights * labels, class_prior),
+        (-1.0, weights * (1 - labels), 1 - class_prior),
+    ):
+        mean = (members * F.softplus(-sign * logits)).sum(-1) / members.sum(-1).clamp(min=1e-12)
+        total = total + share * mean
+    return total

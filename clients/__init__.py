@@ -1,0 +1,1 @@
+"""One factory as a Flower ClientApp."""

@@ -1,0 +1,135 @@
+"""The Flower ClientApp of one factory: images and features stay here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from bayfed.errors import BayfedError
+from clients.local import simulated
+from clients.session import Session, identity, read
+from strategies.fedavg import Averaging, local_update
+from strategies.task import norm
+from strategies.wire import (
+    ARRAYS,
+    CALIBRATION,
+    ERROR,
+    INFO,
+    METRICS,
+    WEIGHT,
+    arrays_of,
+    pack,
+)
+
+log = logging.getLogger("bayfed.client")
+app = ClientApp()
+Work = Callable[[Session, Message], RecordDict]
+
+
+def answer(message: Message, context: Context, work: Work) -> Message:
+    """Return the reply of ``work``; a failure becomes a reply that names the client."""
+    started, session = time.perf_counter(), None
+    try:
+        session = read(message, context)
+        content = work(session, message)
+    except Exception as error:
+        log.debug("client failed", exc_info=True)
+        return Message(_failure(error, session, message, context), reply_to=message)
+    metrics = {"partition": session.client, "seconds": time.perf_counter() - started}
+    content[METRICS] = MetricRecord({**content.metric_records.get(METRICS, {}), **metrics})
+    info = ConfigRecord({**content.config_records.get(INFO, {}), "name": session.name()})
+    content[INFO] = info
+    return Message(content, reply_to=message)
+
+
+def _failure(
+    error: Exception, session: Session | None, message: Message, context: Context
+) -> RecordDict:
+    if session is None:
+        try:
+            name = f"client {identity(message, context)}"
+        except BayfedError:
+            name = f"node {context.node_id}"
+    else:
+        name = session.name()
+    text = " ".join(str(error).split()) or "no message"
+    if not isinstance(error, BayfedError):
+        text = f"{type(error).__name__}: {text}"
+    return RecordDict({ERROR: ConfigRecord({"name": name, "message": text[:500]})})
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Open the factory and say what it holds, in numbers."""
+
+    def work(session: Session, _: Message) -> RecordDict:
+        factory = session.factory()
+        info: dict[str, str | int | bool] = {
+            "trains": factory.trains,
+            "describe": json.dumps(factory.describe()),
+            "simulated": simulated(),
+            "partitions": int(context.node_config.get("num-partitions", 0)),
+        }
+        return RecordDict({INFO: ConfigRecord({**info})})
+
+    return answer(message, context, work)
+
+
+@app.query("statistics")
+def statistics(message: Message, context: Context) -> Message:
+    """Return the additive sums of empirical Bayes."""
+    return answer(
+        message,
+        context,
+        lambda session, _: RecordDict({ARRAYS: pack(session.factory().statistics())}),
+    )
+
+
+@app.query("histogram")
+def histogram(message: Message, context: Context) -> Message:
+    """Return the additive histogram of scores of held-out normals."""
+
+    def work(session: Session, message: Message) -> RecordDict:
+        sums = session.factory().null_histogram(arrays_of(message), session.round)
+        return RecordDict({ARRAYS: pack(sums)})
+
+    return answer(message, context, work)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Return the update of one round."""
+
+    def work(session: Session, message: Message) -> RecordDict:
+        settings = Averaging.of(session.experiment)
+        update = local_update(session.factory(), arrays_of(message), settings, session.round)
+        metrics = {
+            **update.metrics,
+            WEIGHT: update.episodes,
+            "update_norm": norm(update.tensors),
+        }
+        return RecordDict({ARRAYS: pack(update.tensors), METRICS: MetricRecord({**metrics})})
+
+    return answer(message, context, work)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Return rows of results, each a site and a draw; never a score of an image."""
+
+    def work(session: Session, message: Message) -> RecordDict:
+        calibration = arrays_of(message, CALIBRATION)
+        rows = session.factory().evaluate(arrays_of(message), calibration, session.round)
+        return RecordDict(
+            {
+                METRICS: MetricRecord({WEIGHT: max(1, len(rows))}),
+                INFO: ConfigRecord({"rows": json.dumps(rows)}),
+            }
+        )
+
+    return answer(message, context, work)

@@ -1,0 +1,245 @@
+"""One factory: its sites, their features and pools, and what it computes from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bayfed.config import Experiment
+from bayfed.data import Site, load_sites, site_names
+from bayfed.data.pasted import pasted_images
+from bayfed.episodes import (
+    EpisodeBatch,
+    EpisodeSampler,
+    Pools,
+    check_holdout,
+    is_held_out,
+    refuse_copies,
+    stack,
+    training_pools,
+)
+from bayfed.evaluation.calibrate import calibrate_site
+from bayfed.evaluation.site import evaluate_site
+from bayfed.features import (
+    Encoder,
+    FeatureStore,
+    Params,
+    StoredFeatures,
+    build_encoder,
+    default_directory,
+    resolve_device,
+)
+from bayfed.methods import Method, build_method
+from bayfed.seeds import stream
+from clients.local import LocalPaths
+from clients.partition import ClientSpec, partition, share
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A site as one factory holds it."""
+
+    pools: Pools
+    features: StoredFeatures
+
+
+def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
+    """Return who takes part, from the names of the sites alone.
+
+    Raises:
+        ConfigError: the partition of sites into clients is impossible.
+        DataError: no site is found.
+        ProtocolError: the held-out names do not fit the sites.
+    """
+    names = site_names(experiment.data, experiment.seed)
+    check_holdout(names, experiment.protocol)
+    held = {name for name, family in names if is_held_out(name, family, experiment.protocol)}
+    return partition(
+        [name for name, _ in names if name not in held],
+        sorted(held),
+        experiment.federation.clients,
+        experiment.seed,
+    )
+
+
+def initial_parameters(experiment: Experiment, statistics: dict[str, Tensor] | None) -> Params:
+    """Return the meta-parameters of round 0; the same seed gives the same ones everywhere."""
+    encoder = build_encoder(experiment, resolve_device("cpu"))
+    return build_method(experiment.method, encoder).initial(experiment.seed, statistics)
+
+
+def lr_scales(experiment: Experiment) -> dict[str, float]:
+    """Return learning-rate multipliers by prefix of a parameter's name."""
+    return dict(experiment.method.rates)
+
+
+class Factory:
+    """A client's side of the learning problem; images and features never leave it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        spec: ClientSpec,
+        encoder: Encoder,
+        holdings: tuple[Holding, ...],
+        device: torch.device,
+    ) -> None:
+        self.name = spec.name
+        self.trains = spec.trains
+        self.method: Method = build_method(experiment.method, encoder)
+        self._experiment = experiment
+        self._spec = spec
+        self._encoder = encoder
+        self._holdings = holdings
+        self._device = device
+
+    @classmethod
+    def open(cls, experiment: Experiment, number: int, paths: LocalPaths, device: str) -> Factory:
+        """Load the sites of client ``number`` and compute the features that are missing.
+
+        Raises:
+            BayfedError: an image, the weights or the protocol is at fault.
+        """
+        del paths
+        spec = client_specs(experiment)[number]
+        target = resolve_device(device)
+        encoder = build_encoder(experiment, target)
+        store = FeatureStore(
+            experiment.store.directory or default_directory(),
+            encoder.trunk,
+            encoder.image_size,
+            experiment.store.dtype,
+        )
+        holdout = experiment.protocol.holdout
+        sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
+        holdings = []
+        for name in spec.sites:
+            pools = _pools(experiment, spec, sites[name])
+            refuse_copies(pools)
+            holdings.append(Holding(pools, store.open((*pools.training, *pools.testing))))
+        return cls(experiment, spec, encoder, tuple(holdings), target)
+
+    def describe(self) -> dict[str, float | int | str]:
+        """Return what the factory holds, in numbers."""
+        pools = [holding.pools for holding in self._holdings]
+        return {
+            "sites": "+".join(p.site for p in pools),
+            "train_good": sum(len(p.train_good) for p in pools),
+            "train_anomalies": sum(len(p.train_anomalies) for p in pools),
+            "test_good": sum(len(p.test_good) for p in pools),
+            "test_anomalies": sum(len(p.test_anomalies) for p in pools),
+        }
+
+    @cached_property
+    def _samplers(self) -> list[EpisodeSampler]:
+        return [
+            EpisodeSampler(h.pools, h.features, self._encoder, self._experiment.episode)
+            for h in self._holdings
+        ]
+
+    def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
+        """Draw the episodes of one local step, its sites in turn.
+
+        The stream is keyed by (seed, round, client, step), so nothing else decides them.
+        """
+        random = stream(self._experiment.seed, "episodes", round, self.name, step)
+        samplers = self._samplers
+        episodes = [
+            samplers[i % len(samplers)].episode(random)
+            for i in range(self._experiment.federation.episodes)
+        ]
+        return stack(episodes).to(self._device)
+
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of the episodes, and its parts."""
+        return self.method.loss(self._local(params), batch)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the additive sums of empirical Bayes over the factory's training normals."""
+        params = self._local(self.method.initial(self._experiment.seed))
+        totals: dict[str, Tensor] = {}
+        for holding in self._holdings:
+            shots = self._experiment.evaluation.shots
+            names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
+            stored = holding.features.read(names).to(self._device)
+            sums = self.method.statistics(params, stored)
+            totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
+        return totals
+
+    def null_histogram(self, params: Params, round: int) -> dict[str, Tensor]:
+        return {}
+
+    def calibrate(
+        self,
+        params: Params,
+        pooled: dict[str, Tensor],
+        round: int,  # noqa: A002, ARG002
+    ) -> dict[str, Tensor]:
+        """Return one stage of the additive sums for pooled p-values; only train/good is read."""
+        if not self.method.localises:
+            return {}
+        totals: dict[str, Tensor] = {}
+        settings, seed = self._experiment.evaluation, self._experiment.seed
+        for holding in self._holdings:
+            sums = calibrate_site(
+                self.method, params, holding.pools, holding.features, settings, seed, pooled
+            )
+            totals = {k: v + totals.get(k, 0.0) for k, v in sums.items()}
+        return totals
+
+    def evaluate(
+        self,
+        params: Params,
+        pooled: dict[str, Tensor],
+        round: int,  # noqa: A002, ARG002
+    ) -> list[dict[str, Any]]:
+        """Return the rows of results of the sites that this client evaluates."""
+        experiment = self._experiment
+        rows: list[dict[str, Any]] = []
+        for holding in self._holdings:
+            if holding.pools.site not in self._spec.evaluates or not holding.pools.testing:
+                continue
+            rows += evaluate_site(
+                self.method,
+                params,
+                holding.pools,
+                holding.features,
+                experiment.evaluation,
+                experiment.seed,
+                pooled,
+                experiment.backbone.image_size,
+            )
+        return [self._context() | row for row in rows]
+
+    def _context(self) -> dict[str, Any]:
+        """Return the columns that say what was run."""
+        experiment = self._experiment
+        training = {s for c in client_specs(experiment) if c.trains for s in c.sites}
+        return {
+            "method": self.method.name,
+            "variant": self.method.variant,
+            "grain": experiment.method.grain,
+            "protocol": experiment.protocol.name,
+            "backbone": experiment.backbone.name,
+            "train_sites": "+".join(sorted(training)),
+            "seed": experiment.seed,
+        }
+
+    def _local(self, params: Params) -> Params:
+        return {name: value.to(self._device) for name, value in params.items()}
+
+
+SUPPORTS = 4
+"""Supports' worth of normals behind a site's statistics."""
+
+
+def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
+    """Return the pools of ``site``, cut to this client's share of its training images."""
+    held = is_held_out(site.name, site.family, experiment.protocol)
+    painted = () if held else pasted_images(site, experiment.data.pasted, experiment.seed)
+    pools = training_pools(site, experiment.protocol, painted, experiment.seed)
+    return share(pools, spec, experiment.seed)

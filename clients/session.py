@@ -1,0 +1,117 @@
+"""One message as a client sees it: who is meant, which experiment, which factory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from flwr.app import ConfigRecord, Context, Message
+from pydantic import ValidationError
+
+from bayfed.config import Experiment
+from bayfed.errors import ConfigError, FederationError
+from bayfed.fingerprint import fingerprint
+from clients.local import LocalPaths, localise, pick_device, simulated
+from strategies.wire import CODE, CONFIG
+
+if TYPE_CHECKING:
+    from clients.factory import Factory
+
+KEPT = 64
+"""Factories that one process keeps open."""
+MAX_EXPERIMENT = 1 << 20
+"""Longest accepted experiment, in characters of JSON."""
+
+_open: OrderedDict[tuple[str, int, LocalPaths], Factory] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a message asks for, checked."""
+
+    experiment: Experiment
+    client: int
+    round: int
+    paths: LocalPaths
+    key: str
+
+    def factory(self) -> Factory:
+        """Return the client's factory, opened once in this process."""
+        torch.set_num_threads(1)
+        key = (self.key, self.client, self.paths)
+        if key not in _open:
+            _open[key] = self._fresh()
+        _open.move_to_end(key)
+        while len(_open) > KEPT:
+            _open.popitem(last=False)
+        return _open[key]
+
+    def _fresh(self) -> Factory:
+        # Late, because a message that is refused must not cost the import of the training stack.
+        from clients.factory import Factory
+
+        local = localise(self.experiment, self.paths)
+        return Factory.open(local, self.client, self.paths, pick_device(local.device))
+
+    def name(self) -> str:
+        """Return the factory's name if it is open, else its number."""
+        factory = _open.get((self.key, self.client, self.paths))
+        return f"client {self.client}" if factory is None else factory.name
+
+
+def identity(message: Message, context: Context) -> int:
+    """Return the partition that the message is for.
+
+    A simulated node plays whomever the message names; a real one is its own
+    ``partition-id`` and nobody else.
+
+    Raises:
+        FederationError: the node has no partition-id, or another one is meant.
+    """
+    own = context.node_config.get("partition-id")
+    asked = message.content.config_records.get(CONFIG, ConfigRecord()).get("client", -1)
+    if simulated() and isinstance(asked, int) and asked >= 0:
+        return asked
+    if not isinstance(own, int):
+        raise FederationError("this node has no partition-id in its --node-config")
+    if asked not in (own, -1):
+        raise FederationError(f"the message is for client {asked}, this node is client {own}")
+    return own
+
+
+def read(message: Message, context: Context) -> Session:
+    """Return the session that ``message`` belongs to.
+
+    Raises:
+        FederationError: server and client do not run the same code.
+        ConfigError: the experiment in the message is not valid.
+    """
+    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    own, theirs = fingerprint(*CODE), config.get("fingerprint")
+    if theirs != own:
+        shown = theirs[:12] if isinstance(theirs, str) else "none"
+        raise FederationError(
+            f"code differs: this client has {own[:12]}, the server {shown}; "
+            "install the same version on both"
+        )
+    text, round_ = config.get("experiment"), config.get("round")
+    if not isinstance(text, str) or len(text) > MAX_EXPERIMENT:
+        raise ConfigError("the message holds no experiment")
+    if not isinstance(round_, int) or round_ < 0:
+        raise ConfigError("the message holds no round")
+    paths = LocalPaths.of(context.node_config)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    return Session(_parse(text), identity(message, context), round_, paths, key)
+
+
+@lru_cache(maxsize=8)
+def _parse(text: str) -> Experiment:
+    try:
+        return Experiment.model_validate_json(text)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ConfigError(f"the experiment in the message is not valid at {key!r}") from error

@@ -1,0 +1,1 @@
+"""Experiments, and the runner that starts them."""

@@ -1,0 +1,106 @@
+"""A Grid that calls the ClientApp in this very process: for tests, benches and studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.local import in_process
+
+_RUN, _SERVER = 1, 1
+
+
+@contextmanager
+def flower_identity() -> Iterator[None]:
+    """Let this process create messages, which Flower allows to its own processes only."""
+    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = _RUN, _RUN, _SERVER
+    try:
+        yield
+    finally:
+        TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+class InProcessGrid(Grid):
+    """``nodes`` simulated nodes whose messages are answered at once and one after the other."""
+
+    simulated = True
+
+    def __init__(self, app: ClientApp, nodes: int) -> None:
+        self.app, self._run = app, Run.create_empty(run_id=_RUN)
+        self._contexts = {
+            node: Context(
+                run_id=_RUN,
+                node_id=node,
+                node_config={"partition-id": index, "num-partitions": nodes},
+                state=RecordDict(),
+                run_config={},
+            )
+            for index, node in enumerate(range(100, 100 + nodes))
+        }
+        self._replies: dict[str, Message] = {}
+
+    def set_run(self, run: Run) -> None:
+        """Set the run, which nothing here depends on."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the identities of the nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Answer ``messages`` and return their identities."""
+        identities = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            identities.append(message.metadata.message_id)
+            reply = self.deliver(message)
+            if reply is not None:
+                self._replies[message.metadata.message_id] = reply
+        return identities
+
+    def deliver(self, message: Message) -> Message | None:
+        """Return the node's reply, ``None`` for a node that never answers."""
+        context = self._contexts[message.metadata.dst_node_id]
+        try:
+            with in_process():
+                return self.app(message, context)
+        except Exception as error:
+            return Message(Error(2, f"{type(error).__name__}: {error}"), reply_to=message)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return and forget the replies to the given messages."""
+        found = [self._replies.pop(identity, None) for identity in set(message_ids)]
+        return [reply for reply in found if reply is not None]
+
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> Iterable[Message]:
+        """Answer ``messages`` and return the replies."""
+        return self.pull_messages(self.push_messages(messages))

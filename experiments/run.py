@@ -1,0 +1,66 @@
+"""A job from start to end, on the backend that its settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bayfed.evaluation.summary import print_summary
+from bayfed.evaluation.table import read_rows
+from experiments.finish import REPORT, finish_run
+from experiments.progress import follow
+from server.job import Job
+
+
+def run(job: Job, console: Console) -> Path:
+    """Run ``job``, show its progress and its results, and return the path of the report.
+
+    Raises:
+        BayfedError: the run failed.
+    """
+    from clients.factory import client_specs
+
+    clients = len(client_specs(job.experiment))
+    console.print(f"{job.experiment.name}: {clients} clients, {job.out}", highlight=False)
+    with follow(job.history, job.experiment.federation.rounds, console):
+        start(job, clients)
+    report = job.out / REPORT
+    if not report.exists():
+        finish_run(job.out)
+    rows = read_rows(job.results)
+    print_summary(rows, console)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    return report
+
+
+def start(job: Job, clients: int) -> None:
+    """Run ``job`` on its backend.
+
+    Raises:
+        BayfedError: the run failed.
+    """
+    if job.experiment.federation.backend == "ray":
+        from experiments.simulation import simulate
+
+        simulate(job, clients)
+    else:
+        run_in_process(job, clients)
+
+
+def run_in_process(job: Job, clients: int) -> None:
+    """Run ``job`` in this process, its clients one after the other.
+
+    Raises:
+        BayfedError: the run failed.
+    """
+    from importlib import import_module
+
+    from clients.app import app
+    from experiments.inprocess import InProcessGrid, flower_identity
+    from server.app import serve
+
+    problem: Any = import_module("clients.factory")
+    with flower_identity():
+        serve(InProcessGrid(app, clients), job, problem, lambda job: finish_run(job.out))

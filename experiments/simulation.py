@@ -1,0 +1,117 @@
+"""A run on this machine: Flower's simulation, started, watched and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+
+from bayfed.config import dump_experiment
+from bayfed.errors import FederationError
+from experiments.processes import Home, SuperLink, flower_home, start_superlink
+from server.job import Job
+
+_GRACE = 60.0
+"""Seconds that Flower may take to start the run, or to end it after its last round."""
+
+
+def simulate(job: Job, clients: int) -> None:
+    """Run ``job`` in Flower's simulation and return when it has completed.
+
+    Flower's exit codes say nothing of a run: it has completed if the SuperLink says so
+    and the server has left an outcome that says so.
+
+    Raises:
+        FederationError: the run failed; the message is the reason that the server gave.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    job.outcome.unlink(missing_ok=True)
+    log = job.out / "flower.log"
+    with flower_home(log) as home:
+        superlink = start_superlink(home, ["--simulation"])
+        run = submit(home, job, simulation_options(job, clients))
+        wait(superlink, job, "flwr-simulation")
+        check(home, job, run)
+
+
+def simulation_options(job: Job, clients: int) -> str:
+    """Return Flower's federation config: one actor a worker."""
+    settings = job.experiment.federation
+    workers = min(settings.workers or os.cpu_count() or 1, clients)
+    return (
+        f"num-supernodes={clients} client-resources-num-cpus=1 "
+        f"client-resources-num-gpus={settings.gpu_share} init-args-num-cpus={workers}"
+    )
+
+
+def submit(home: Home, job: Job, options: str = "") -> str:
+    """Hand ``job`` to the SuperLink and return Flower's number of the run."""
+    words = f"out={shlex.quote(str(job.out))} resume={str(job.resume).lower()}"
+    experiment = home.folder / "experiment.yaml"
+    experiment.write_text(dump_experiment(job.experiment), encoding="utf-8")
+    config = home.folder / "run.toml"
+    lines = f"experiment = {json.dumps(str(experiment))}\nset = {json.dumps(words)}\n"
+    config.write_text(lines, encoding="utf-8")
+    command = ["flwr", "run", str(home.app), "here", "--run-config", str(config)]
+    federation = ["--federation-config", options] if options else []
+    answer = json.loads(home.call([*command, *federation, "--format", "json"]))
+    if not answer.get("run-id"):
+        reason = " ".join(str(answer.get("error-message", "no reason given")).split())
+        raise FederationError(f"Flower did not accept the run: {reason}")
+    return str(answer["run-id"])
+
+
+def wait(superlink: SuperLink, job: Job, program: str) -> None:
+    """Return when the process of the run has ended, or lingers after the outcome.
+
+    Raises:
+        FederationError: the SuperLink is gone, or never started the server.
+    """
+    seen, deadline = False, time.monotonic() + _GRACE
+    while not (seen and not superlink.runs(program)):
+        if superlink.process.poll() is not None:
+            raise FederationError("Flower's SuperLink is gone")
+        seen = seen or superlink.runs(program)
+        ended = job.outcome.exists()
+        if (ended or not seen) and time.monotonic() > deadline:
+            if ended:
+                return
+            raise FederationError(f"Flower did not start the run within {_GRACE:g} s")
+        if not ended and seen:
+            deadline = time.monotonic() + _GRACE
+        time.sleep(0.2)
+
+
+def check(home: Home, job: Job, run: str) -> None:
+    """Check that the run has completed, in Flower's words and in the server's.
+
+    Raises:
+        FederationError: it has not; the message is the server's reason where it gave one.
+    """
+    status = final_status(home, run)
+    outcome = read_outcome(job)
+    if outcome.get("status") == "failed":
+        raise FederationError(outcome.get("reason") or "the server gave no reason")
+    if status != "finished:completed" or outcome.get("status") != "completed":
+        raise FederationError(f"the run ended as {status or 'unknown'}, see {home.log}")
+
+
+def final_status(home: Home, run: str) -> str:
+    """Return what Flower says of a run, once it has finished or after some time."""
+    deadline = time.monotonic() + _GRACE
+    while True:
+        text = home.call(["flwr", "list", "here", "--run-id", run, "--format", "json"])
+        status = str(json.loads(text)["runs"][0]["status"])
+        if status.startswith("finished") or time.monotonic() > deadline:
+            return status
+        time.sleep(0.2)
+
+
+def read_outcome(job: Job) -> dict[str, str]:
+    """Return how the server says that the run ended, empty if it did not say."""
+    try:
+        outcome = json.loads(job.outcome.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in outcome.items()}

@@ -1,0 +1,94 @@
+"""The Flower ServerApp."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from bayfed.config import dump_experiment
+from bayfed.errors import BayfedError, FederationError
+from bayfed.evaluation.atomic import write_atomic
+from server.job import Job
+from server.rounds import Problem, run_rounds
+
+log = logging.getLogger("bayfed.server")
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment named in Flower's run config."""
+    # The runner and the clients are rooms that this one does not depend on; the app joins them.
+    resolve: Callable[[Any], Job] = import_module("experiments.resolve").from_run_config
+    finish = import_module("experiments.finish").finish_run
+    problem: Any = import_module("clients.factory")
+    serve(grid, resolve(context.run_config), problem, lambda job: finish(job.out))
+
+
+def serve(
+    grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], object] = lambda _: None
+) -> None:
+    """Run ``job`` to its end, and leave in its folder a file that says how it ended.
+
+    Raises:
+        BayfedError: the run failed; the same line stands in ``outcome.json``.
+    """
+    torch.set_num_threads(1)
+    job.out.mkdir(parents=True, exist_ok=True)
+    job.outcome.unlink(missing_ok=True)
+    write_atomic(job.out / "config.yaml", dump_experiment(job.experiment).encode())
+    with _log_file(job.out / "server.log"):
+        log.info("run folder: %s", job.out)
+        try:
+            run_rounds(grid, job, problem)
+        except BaseException as error:
+            reason = _one_line(error)
+            log.error("%s", reason, exc_info=not isinstance(error, BayfedError))
+            _conclude(job, "failed", reason)
+            if isinstance(error, BayfedError) or not isinstance(error, Exception):
+                raise
+            raise FederationError(reason) from error
+        _conclude(job, "completed", _finish(job, finish))
+
+
+def _finish(job: Job, finish: Callable[[Job], object]) -> str:
+    # A run of hours is not lost because its report could not be drawn.
+    try:
+        finish(job)
+    except Exception as error:
+        log.exception("no report")
+        return f"no report: {_one_line(error)}"
+    return ""
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    root, handler = logging.getLogger("bayfed"), logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _conclude(job: Job, status: str, reason: str) -> None:
+    write_atomic(job.outcome, json.dumps({"status": status, "reason": reason}).encode() + b"\n")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BayfedError) else f"{type(error).__name__}: {text}"

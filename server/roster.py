@@ -1,0 +1,115 @@
+"""Who takes part: the members of a run, and the sample of a round."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from flwr.app import ConfigRecord, Message
+
+from bayfed.errors import FederationError
+from bayfed.seeds import stream
+from server.exchange import Exchange, Replies, in_simulation, placeholder
+from strategies.wire import INFO, Member, instruction, metrics_of
+
+
+def enrol(
+    exchange: Exchange, config: ConfigRecord, clients: Callable[[], int], quorum: float
+) -> list[Member]:
+    """Return all members, sorted by client, after each has opened its data.
+
+    In a simulation ``clients()`` members are spread over the nodes, however many Flower has
+    been told to simulate. On a network every node is one member and says in its
+    ``num-partitions`` how many there are.
+
+    Raises:
+        FederationError: too few nodes are there in time, or too few open their data.
+    """
+    if in_simulation(exchange.grid):
+        return _enrol_simulated(exchange, config, clients(), quorum)
+    return _enrol_network(exchange, config, quorum)
+
+
+def sample(members: Sequence[Member], fraction: float, seed: int, number: int) -> list[Member]:
+    """Return the clients that train in a round, a function of (seed, round) alone.
+
+    >>> members = [Member(c, f"factory{c}", 0) for c in range(4)]
+    >>> [m.client for m in sample(members, 0.5, seed=0, number=1)]
+    [0, 1]
+    """
+    training = sorted(member for member in members if member.trains)
+    size = max(1, math.ceil(fraction * len(training)))
+    chosen = stream(seed, "sampling", number).permutation(len(training))[:size]
+    return [training[index] for index in sorted(chosen)] if training else []
+
+
+def _enrol_network(exchange: Exchange, config: ConfigRecord, quorum: float) -> list[Member]:
+    tried: set[int] = set()
+    members: list[Member] = []
+    expected, deadline = 1, time.monotonic() + exchange.timeout
+    while len(tried) < expected:
+        fresh = sorted(set(exchange.grid.get_node_ids()) - tried)
+        if time.monotonic() > deadline:
+            raise FederationError(
+                f"{len(tried)} of {expected} nodes are connected after {exchange.timeout:g} s"
+            )
+        if not fresh:
+            time.sleep(exchange.pause)
+            continue
+        tried |= set(fresh)
+        replies = _describe(exchange, config, [Member(-1, f"node {n}", n) for n in fresh])
+        replies.require(quorum)
+        members += _members(replies)
+        expected = max([expected, *(_partitions(reply) for reply in replies.good.values())])
+    return _without_twins(sorted(members))
+
+
+def _enrol_simulated(
+    exchange: Exchange, config: ConfigRecord, clients: int, quorum: float
+) -> list[Member]:
+    nodes = _simulated_nodes(exchange, clients)
+    asked = [Member(c, placeholder(c), nodes[c % len(nodes)]) for c in range(clients)]
+    replies = _describe(exchange, config, asked)
+    replies.require(quorum)
+    return sorted(_members(replies))
+
+
+def _simulated_nodes(exchange: Exchange, wanted: int) -> list[int]:
+    # Flower registers the nodes while the server is already running.
+    deadline, nodes = time.monotonic() + exchange.timeout, list(exchange.grid.get_node_ids())
+    grace = time.monotonic() + 1.0
+    while not nodes or (len(nodes) < wanted and time.monotonic() < grace):
+        if time.monotonic() > deadline:
+            raise FederationError(f"no node to simulate on after {exchange.timeout:g} s")
+        time.sleep(exchange.pause)
+        nodes = list(exchange.grid.get_node_ids())
+    return sorted(nodes)
+
+
+def _describe(exchange: Exchange, config: ConfigRecord, asked: Sequence[Member]) -> Replies:
+    messages = [(member, instruction(member, "query.describe", {}, config)) for member in asked]
+    return exchange.ask("opening the data", messages)
+
+
+def _members(replies: Replies) -> list[Member]:
+    return [_member(asked, reply) for asked, reply in replies.good.items()]
+
+
+def _member(asked: Member, reply: Message) -> Member:
+    info = reply.content.config_records[INFO]
+    client = int(metrics_of(reply)["partition"])
+    return Member(client, str(info["name"])[:100], asked.node, bool(info.get("trains", True)))
+
+
+def _partitions(reply: Message) -> int:
+    stated = reply.content.config_records[INFO].get("partitions", 0)
+    return stated if isinstance(stated, int) else 0
+
+
+def _without_twins(members: Sequence[Member]) -> list[Member]:
+    for left, right in itertools.pairwise(members):
+        if left.client == right.client:
+            raise FederationError(f"two nodes have the partition-id {left.client}")
+    return list(members)

@@ -1,0 +1,241 @@
+"""The rounds of a run: statistics, control, training, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from bayfed.config import Experiment
+from bayfed.errors import ConfigError, FederationError
+from bayfed.evaluation.summary import CONTROL, TRAINED
+from bayfed.evaluation.table import ResultRow
+from bayfed.fingerprint import fingerprint
+from server import checkpoints, history, results, sums
+from server.checkpoints import Snapshot
+from server.exchange import Exchange, Refusal, Replies, base_config
+from server.job import Job, experiment_hash
+from server.ledger import line_of
+from server.roster import enrol, sample
+from strategies.fedavg import Averaging, MetaFedAvg
+from strategies.server_optimizers import ServerOptimizer
+from strategies.task import Params
+from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
+
+log = logging.getLogger("bayfed.server")
+
+
+class Problem(Protocol):
+    """What the server must know of the learning problem."""
+
+    def client_specs(self, experiment: Experiment) -> Sequence[object]:
+        """Return one entry for each client of a simulation."""
+
+    def initial_parameters(
+        self, experiment: Experiment, statistics: dict[str, Tensor] | None
+    ) -> Params:
+        """Return the meta-parameters of round 0, whose shapes a reply must have."""
+
+    def lr_scales(self, experiment: Experiment) -> Mapping[str, float]:
+        """Return learning-rate multipliers by prefix of a parameter's name."""
+
+
+@dataclass
+class Measured:
+    """An evaluation: its calibration, its rows and what it cost."""
+
+    calibration: dict[str, Tensor]
+    rows: list[ResultRow]
+    exchanges: list[Replies]
+
+
+class Federation:
+    """A run: its members, its strategy and its files.
+
+    Every random choice is a function of (seed, round) and every sum runs over clients in
+    the order of their partitions, so a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(self, grid: Grid, job: Job, problem: Problem) -> None:
+        self.grid, self.job, self.problem = grid, job, problem
+        self.experiment = job.experiment
+        self.settings = job.experiment.federation
+        self.exchange = Exchange(grid, self.settings.timeout)
+        self.identity = experiment_hash(self.experiment)
+        self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
+        self.members: list[Member] = []
+        self.silent: dict[str, int] = {}
+        self.strategy = self._strategy()
+
+    def run(self) -> Snapshot:
+        """Return the server after the last round.
+
+        Raises:
+            BayfedError: the run cannot go on; its folder holds the last sound checkpoint.
+        """
+        resumed = self._resume()
+        self.members = enrol(
+            self.exchange, self.config(0), self._clients, quorum=self.settings.quorum
+        )
+        log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
+        snapshot = resumed or self._start()
+        while snapshot.round < self.settings.rounds:
+            snapshot = self._round(snapshot)
+        return snapshot
+
+    def config(self, number: int) -> ConfigRecord:
+        """Return what every instruction of a round carries."""
+        return base_config(self.text, self.code, number)
+
+    def _strategy(self) -> MetaFedAvg:
+        server = self.settings.server
+        optimizer = ServerOptimizer(
+            server.optimizer, server.lr, server.momentum, self.problem.lr_scales(self.experiment)
+        )
+        return MetaFedAvg(
+            Averaging.of(self.experiment), optimizer, self._cohort, lambda _: self.members
+        )
+
+    def _clients(self) -> int:
+        return len(self.problem.client_specs(self.experiment))
+
+    def _cohort(self, number: int) -> list[Member]:
+        return sample(self.members, self.settings.fraction, self.experiment.seed, number)
+
+    def _resume(self) -> Snapshot | None:
+        folder = self.job.out / "checkpoints"
+        if not self.job.resume:
+            if any(folder.glob("*.safetensors")) or self.job.results.exists():
+                raise ConfigError(
+                    f"{self.job.out}: holds a run already; resume it or choose another"
+                )
+            return None
+        snapshot = checkpoints.latest(folder, self.identity)
+        round_ = -1 if snapshot is None else snapshot.round
+        history.cut(self.job.history, 0 if snapshot is None else snapshot.history)
+        results.cut(self.job.results, round_)
+        if snapshot is not None:
+            self.strategy.restore(snapshot.theta, snapshot.optimizer)
+            log.info("resumed after round %d", snapshot.round)
+        return snapshot
+
+    def _start(self) -> Snapshot:
+        started = time.perf_counter()
+        statistics, exchanges = self._statistics()
+        theta = self.problem.initial_parameters(self.experiment, statistics or None)
+        self.strategy.restore(theta)
+        measured = self._evaluate(0, theta, CONTROL)
+        snapshot = Snapshot(0, theta, self.strategy.state, statistics, measured.calibration)
+        exchanges += measured.exchanges
+        return self._record(snapshot, None, measured, exchanges, started)
+
+    def _round(self, before: Snapshot) -> Snapshot:
+        started, number = time.perf_counter(), before.round + 1
+        trained = self._train(number)
+        theta = self.strategy.theta
+        measured = self._evaluate(number, theta, TRAINED) if self._is_due(number) else None
+        snapshot = replace(before, round=number, theta=theta, optimizer=self.strategy.state)
+        if measured is not None:
+            snapshot = replace(snapshot, calibration=measured.calibration)
+        exchanges = [trained, *(measured.exchanges if measured else ())]
+        return self._record(snapshot, trained, measured, exchanges, started)
+
+    def _is_due(self, number: int) -> bool:
+        every = self.experiment.evaluation.every
+        return number == self.settings.rounds or (every > 0 and number % every == 0)
+
+    def _train(self, number: int) -> Replies:
+        config, arrays = self.config(number), pack(self.strategy.theta)
+        messages = self.strategy.configure_train(number, arrays, config, self.grid)
+        if not messages:
+            raise FederationError(f"round {number}: no client takes part in training")
+        cohort = self._cohort(number)
+        phase = f"round {number}"
+        asked = list(zip(cohort, messages, strict=True))
+        replies = self.exchange.ask(phase, asked, self.strategy.refusal)
+        self._check_silence(replies)
+        replies.require(self.settings.quorum)
+        self.strategy.aggregate_train(number, replies.good.values())
+        if not all(bool(torch.isfinite(value).all()) for value in self.strategy.theta.values()):
+            raise FederationError(f"{phase}: the parameters are no longer finite; lower server.lr")
+        return replies
+
+    def _check_silence(self, replies: Replies) -> None:
+        self.silent = {name: self.silent.get(name, 0) + 1 for name in replies.silent}
+        lost = sorted(name for name, rounds in self.silent.items() if rounds > 1)
+        if lost and self.exchange.simulated:
+            raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
+
+    def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
+        if self.experiment.method.prior.init != "empirical-bayes":
+            return {}, []
+        replies = self._query("query.statistics", "statistics", 0, {})
+        return sums.total(replies), [replies]
+
+    def _evaluate(self, number: int, theta: Params, arm: str) -> Measured:
+        config, arrays = self.config(number), pack(theta)
+        histograms = self._query("query.histogram", f"calibration of round {number}", number, theta)
+        calibration = sums.total(histograms)
+        messages = self.strategy.configure_evaluate(number, arrays, config, self.grid)
+        shared = pack(calibration)
+        for message in messages:
+            message.content[CALIBRATION] = shared
+        asked = list(zip(self.members, messages, strict=True))
+        replies = self._ask(f"evaluation of round {number}", asked, results.refusal)
+        rows = results.collect(replies, self.job.out.name, arm, number)
+        return Measured(calibration, rows, [histograms, replies])
+
+    def _query(self, kind: str, phase: str, number: int, theta: Params) -> Replies:
+        config, arrays = self.config(number), {ARRAYS: pack(theta)}
+        training = [member for member in self.members if member.trains]
+        asked = [(member, instruction(member, kind, arrays, config)) for member in training]
+        return self._ask(phase, asked, sums.refusal)
+
+    def _ask(self, phase: str, asked: Any, refusal: Refusal) -> Replies:
+        replies = self.exchange.ask(phase, asked, refusal)
+        if asked:
+            replies.require(self.settings.quorum)
+        return replies
+
+    def _record(
+        self,
+        snapshot: Snapshot,
+        trained: Replies | None,
+        measured: Measured | None,
+        exchanges: Sequence[Replies],
+        started: float,
+    ) -> Snapshot:
+        if measured is not None:
+            results.append(self.job.results, measured.rows)
+        line = line_of(snapshot.round, trained, exchanges, self._workers())
+        line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
+        line["update_norm"] = None if trained is None else self.strategy.update_norm
+        line["seconds"] = time.perf_counter() - started
+        history.append(self.job.history, line)
+        snapshot = replace(snapshot, history=snapshot.history + 1)
+        checkpoints.write(self.job.out / "checkpoints", snapshot, self.identity)
+        return snapshot
+
+    def _workers(self) -> int:
+        if not self.exchange.simulated:
+            return len(self.members)
+        if self.settings.backend == "inprocess":
+            return 1
+        return self.settings.workers or os.cpu_count() or 1
+
+
+def run_rounds(grid: Grid, job: Job, problem: Problem) -> Snapshot:
+    """Run ``job`` on the nodes behind ``grid`` and return the server after the last round.
+
+    Raises:
+        BayfedError: a round could not be completed, or a file of the run cannot be used.
+    """
+    return Federation(grid, job, problem).run()

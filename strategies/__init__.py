@@ -1,0 +1,1 @@
+"""Federated algorithms: a client half and a server half in one file."""

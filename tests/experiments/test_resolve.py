@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bayfed.errors import ConfigError
+from experiments import resolve as module
+from experiments.resolve import from_run_config, resolve
+from server.job import Job, experiment_hash
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+
+
+def test_both_commands_resolve_to_the_same_job(tmp_path: Path) -> None:
+    line = f"federation.rounds=7 data.sites='[a, b]' out={tmp_path}/run"
+    by_flower = from_run_config({"experiment": TINY, "set": line})
+    overrides = ["federation.rounds=7", "data.sites=[a, b]"]
+    assert by_flower == resolve(TINY, overrides, tmp_path / "run")
+    assert by_flower.experiment.data.sites == ("a", "b")
+    assert by_flower.experiment.federation.rounds == 7
+
+
+def test_a_path_with_spaces_survives_flowers_line(tmp_path: Path) -> None:
+    job = from_run_config({"experiment": TINY, "set": f"out='{tmp_path}/a b' resume=false"})
+    assert job == Job(job.experiment, tmp_path / "a b", resume=False)
+
+
+def test_relative_paths_become_absolute(tmp_path: Path) -> None:
+    overrides = ["data.source=folders", "data.root=images", "backbone.weights=../w.safetensors"]
+    job = resolve(TINY, overrides, Path("out"), base=tmp_path)
+    assert job.experiment.data.root == tmp_path / "images"
+    assert job.experiment.backbone.weights == tmp_path.parent / "w.safetensors"
+    assert job.out == tmp_path / "out"
+
+
+def test_a_bundled_experiment_is_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.yaml").write_text("name: small\n")
+    monkeypatch.setattr(module, "BUNDLED", tmp_path)
+    job = resolve("small", base=tmp_path / "elsewhere")
+    assert job.experiment.name == "small"
+    assert job.out.parent == tmp_path / "elsewhere" / "runs"
+    assert job.out.name.startswith("small-")
+    with pytest.raises(ConfigError, match=r"large: neither a file nor .* \(small\)"):
+        resolve("large")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("federation.rouns=3", "unknown setting 'federation.rouns'"),
+        ("federation.rounds=many", "federation.rounds"),
+        ("rounds", "not of the form key=value"),
+        ("name='open", "set: No closing quotation"),
+        ("resume=true", "resume: the folder"),
+        ("resume=true out=nowhere", "no run to resume"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(
+    line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        from_run_config({"experiment": TINY, "set": line})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_holds_a_run_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").touch()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        resolve(TINY, out=tmp_path)
+    assert resolve(TINY, out=tmp_path, resume=True).resume
+    with pytest.raises(ConfigError, match="not a folder"):
+        resolve(TINY, out=tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize(
+    ("setting", "same"),
+    [
+        ("federation.backend=inprocess", True),
+        ("federation.workers=1", True),
+        ("federation.rounds=9", True),
+        ("federation.server.lr=0.5", False),
+        ("seed=1", False),
+        ("data.synthetic.size=64", False),
+    ],
+)
+def test_the_hash_is_that_of_what_changes_a_result(setting: str, same: bool) -> None:
+    hashes = {experiment_hash(resolve(TINY, s).experiment) for s in ([], [setting])}
+    assert (len(hashes) == 1) is same
