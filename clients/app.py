@@ -90,12 +90,13 @@ def statistics(message: Message, context: Context) -> Message:
     )
 
 
-@app.query("histogram")
-def histogram(message: Message, context: Context) -> Message:
-    """Return the additive histogram of scores of held-out normals."""
+@app.query("calibrate")
+def calibrate(message: Message, context: Context) -> Message:
+    """Return one stage of the additive sums behind pooled p-values."""
 
     def work(session: Session, message: Message) -> RecordDict:
-        sums = session.factory().null_histogram(arrays_of(message), session.round)
+        pooled = arrays_of(message, CALIBRATION)
+        sums = session.factory().calibrate(arrays_of(message), pooled, session.round)
         return RecordDict({ARRAYS: pack(sums)})
 
     return answer(message, context, work)

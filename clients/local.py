@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from bayfed.config import Experiment, Settings
+from bayfed.config import Clients, Experiment, Settings
 from bayfed.errors import ConfigError
 
 Group = TypeVar("Group", bound=Settings)
@@ -77,8 +77,14 @@ def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
                 f"{key}: this node opens no path named by the server, "
                 f"give it {option} in its own --node-config"
             )
+    federation = experiment.federation
+    if paths.data_dir is not None:
+        # The server's way of dividing sites is about its own folder, not about this one.
+        one = Clients(partition="group", number=1)
+        federation = federation.model_copy(update={"clients": one})
     return experiment.model_copy(
         update={
+            "federation": federation,
             "data": _replace(experiment.data, "root", paths.data_dir),
             "backbone": _replace(experiment.backbone, "weights", paths.weights),
             "store": _replace(experiment.store, "directory", paths.store_dir),

@@ -55,7 +55,8 @@ class Session:
         from clients.factory import Factory
 
         local = localise(self.experiment, self.paths)
-        return Factory.open(local, self.client, self.paths, pick_device(local.device))
+        number = self.client if self.paths.data_dir is None else 0
+        return Factory.open(local, number, self.paths, pick_device(local.device))
 
     def name(self) -> str:
         """Return the factory's name if it is open, else its number."""
@@ -79,7 +80,7 @@ def identity(message: Message, context: Context) -> int:
     if not isinstance(own, int):
         raise FederationError("this node has no partition-id in its --node-config")
     if asked not in (own, -1):
-        raise FederationError(f"the message is for client {asked}, this node is client {own}")
+        raise FederationError(f"the message is for client {asked!r}, this node is client {own}")
     return own
 
 

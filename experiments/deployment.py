@@ -32,7 +32,9 @@ def deploy(job: Job, nodes: Sequence[NodeConfig]) -> None:
         check(home, job, run)
 
 
-def start_supernode(home: Home, port: int, partition: int, partitions: int, own: NodeConfig) -> None:
+def start_supernode(
+    home: Home, port: int, partition: int, partitions: int, own: NodeConfig
+) -> None:
     """Start the node of one factory, connected to the SuperLink on ``port``."""
     config = [f"partition-id={partition}", f"num-partitions={partitions}"]
     config += [f"{key}={_toml(value)}" for key, value in own.items()]

@@ -56,11 +56,16 @@ class Replies:
         asked = len(self.good) + len(self.refused)
         needed = max(1, math.ceil(quorum * asked))
         if len(self.good) < needed:
-            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.refused.items()))
+            reasons = "; ".join(f"{name}: {why}" for name, why in self._worst())
             raise FederationError(
                 f"{self.phase}: {len(self.good)} of {asked} clients answered, "
                 f"{needed} are needed ({reasons})"
             )
+
+    def _worst(self, shown: int = 3) -> list[tuple[str, str]]:
+        named = sorted(self.refused.items())
+        rest = len(named) - shown
+        return named[:shown] + ([("others", str(rest))] if rest > 0 else [])
 
 
 class Exchange:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -31,6 +31,8 @@ from strategies.task import Params
 from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
 
 log = logging.getLogger("bayfed.server")
+STAGES = 2
+"""Exchanges of a calibration: the spread of the scores, then their histogram."""
 
 
 class Problem(Protocol):
@@ -182,8 +184,7 @@ class Federation:
 
     def _evaluate(self, number: int, theta: Params, arm: str) -> Measured:
         config, arrays = self.config(number), pack(theta)
-        histograms = self._query("query.histogram", f"calibration of round {number}", number, theta)
-        calibration = sums.total(histograms)
+        calibration, exchanges = self._calibrate(number, arrays)
         messages = self.strategy.configure_evaluate(number, arrays, config, self.grid)
         shared = pack(calibration)
         for message in messages:
@@ -191,12 +192,29 @@ class Federation:
         asked = list(zip(self.members, messages, strict=True))
         replies = self._ask(f"evaluation of round {number}", asked, results.refusal)
         rows = results.collect(replies, self.job.out.name, arm, number)
-        return Measured(calibration, rows, [histograms, replies])
+        return Measured(calibration, rows, [*exchanges, replies])
 
-    def _query(self, kind: str, phase: str, number: int, theta: Params) -> Replies:
-        config, arrays = self.config(number), {ARRAYS: pack(theta)}
+    def _calibrate(
+        self, number: int, arrays: ArrayRecord
+    ) -> tuple[dict[str, Tensor], list[Replies]]:
+        pooled: dict[str, Tensor] = {}
+        exchanges: list[Replies] = []
+        for stage in range(STAGES):
+            phase = f"calibration {stage + 1} of round {number}"
+            records = {ARRAYS: arrays, CALIBRATION: pack(pooled)}
+            exchanges.append(self._query("query.calibrate", phase, number, records))
+            sums_of_stage = sums.total(exchanges[-1])
+            if not sums_of_stage:
+                break
+            pooled |= sums_of_stage
+        return pooled, exchanges
+
+    def _query(
+        self, kind: str, phase: str, number: int, records: Mapping[str, ArrayRecord]
+    ) -> Replies:
+        config = self.config(number)
         training = [member for member in self.members if member.trains]
-        asked = [(member, instruction(member, kind, arrays, config)) for member in training]
+        asked = [(member, instruction(member, kind, records, config)) for member in training]
         return self._ask(phase, asked, sums.refusal)
 
     def _ask(self, phase: str, asked: Any, refusal: Refusal) -> Replies:

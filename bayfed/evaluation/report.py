@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bayfed.config import Experiment, dump_experiment
@@ -17,6 +17,7 @@ from bayfed.evaluation import findings, plots
 from bayfed.evaluation import report_tables as tables
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase, heatmap_panel
+from bayfed.evaluation.page import PAGE
 from bayfed.evaluation.summary import paired_summary, site_table
 from bayfed.evaluation.table import ResultRow
 
@@ -49,13 +50,12 @@ class Report:
 def render_report(report: Report) -> str:
     """Return the page as HTML text."""
     environment = Environment(
-        loader=PackageLoader("bayfed.evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(_context(report))
+    return environment.from_string(PAGE).render(_context(report))
 
 
 def write_report(path: Path, report: Report) -> None:

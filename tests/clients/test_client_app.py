@@ -95,7 +95,10 @@ def test_an_evaluate_reply_holds_rows_and_no_tensor() -> None:
 
 def test_queries_reply_with_sums() -> None:
     assert ask("query.statistics")[ARRAYS].keys() == {"n", "sum"}
-    assert ask("query.histogram", {ARRAYS: pack(THETA)})[ARRAYS].keys() == {"bins"}
+    stage = ask("query.calibrate", {ARRAYS: pack(THETA)})[ARRAYS]
+    assert stage.keys() == {"sum", "count"}
+    second = ask("query.calibrate", {ARRAYS: pack(THETA), CALIBRATION: stage})[ARRAYS]
+    assert second.keys() == {"bins"}
     described = ask("query.describe")[INFO]
     assert described["trains"] is True
     assert described["partitions"] == 4

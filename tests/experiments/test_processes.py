@@ -30,15 +30,21 @@ def test_an_installation_without_the_app_says_so(
 def test_whatever_happens_nothing_that_was_started_is_left(tmp_path: Path) -> None:
     orphan = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {!r}])"
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
-    with pytest.raises(KeyboardInterrupt), flower_home(tmp_path / "log") as home:
-        home.start([sys.executable, "-c", orphan.format(stubborn)]).wait()
-        while not marked(home.mark):
-            pass
-        children = marked(home.mark)
-        raise KeyboardInterrupt
-    assert children
+    children: list[psutil.Process] = []
+
+    def interrupted() -> None:
+        with flower_home(tmp_path / "log") as home:
+            folders.append(home.folder)
+            home.start([sys.executable, "-c", orphan.format(stubborn)]).wait()
+            while not children:
+                children.extend(marked(home.mark))
+            raise KeyboardInterrupt
+
+    folders: list[Path] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not [child for child in children if psutil.pid_exists(child.pid) and alive(child)]
-    assert not home.folder.exists()
+    assert not folders[0].exists()
 
 
 def alive(process: psutil.Process) -> bool:

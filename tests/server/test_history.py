@@ -47,5 +47,5 @@ def test_a_history_shorter_than_the_checkpoint_is_an_error(tmp_path: Path) -> No
 def test_a_damaged_line_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("no json\n")
-    with pytest.raises(CheckpointError, match="metrics.jsonl"):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl"):
         history.read(path)

@@ -311,14 +311,15 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path, rows_text: str, reason
     assert not job.results.exists()
 
 
-def test_histograms_of_different_shape_are_not_added(tmp_path: Path) -> None:
+def test_sums_of_different_shape_are_not_added(tmp_path: Path) -> None:
     def damage(_: Message, reply: Message) -> Message:
-        reply.content[ARRAYS] = pack({"bins": torch.zeros(7, dtype=torch.int64)})
+        wrong = {"count": torch.zeros(7, dtype=torch.int64), "sum": torch.zeros(()).double()}
+        reply.content[ARRAYS] = pack(wrong)
         return reply
 
     job = Job(fakes.experiment(), tmp_path)
-    with pytest.raises(FederationError, match=r"site1: tensor 'bins' has shape \(7,\)"):
-        fakes.play(job, Faulty(damage, kind="query.histogram", at=0))
+    with pytest.raises(FederationError, match=r"site1: tensor 'count' has shape \(7,\)"):
+        fakes.play(job, Faulty(damage, kind="query.calibrate", at=0))
 
 
 def test_unreadable_data_fails_the_run_before_it_starts(tmp_path: Path) -> None:

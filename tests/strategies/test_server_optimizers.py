@@ -89,5 +89,3 @@ def test_a_step_leaves_its_arguments_alone() -> None:
     optimizer.step(theta, {"w": torch.ones(3)}, state)
     assert torch.equal(theta["w"], torch.ones(3))
     assert int(state["t"]) == 0
-
-

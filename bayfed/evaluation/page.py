@@ -1,4 +1,6 @@
-{% macro plain(table, caption) %}
+"""The report's page as a Jinja template: a module, because a Flower bundle carries no HTML."""
+
+PAGE = r"""{% macro plain(table, caption) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">
 <table>
 <caption>{{ caption }}</caption>
@@ -196,3 +198,4 @@ ul.notes li { margin: .35rem 0; }
 </main>
 </body>
 </html>
+"""
