@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """A frozen group of settings in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Synthetic(Settings):
@@ -92,6 +92,14 @@ class Backbone(Settings):
     trainable: Literal["head", "adapters", "all"] = "all"
     width: Count = 32
     """Channels of Conv-4; other backbones ignore it."""
+
+    @model_validator(mode="after")
+    def _maps_can_be_stacked(self) -> Backbone:
+        if list(self.stages) != sorted(set(self.stages)) or min(self.stages, default=0) < 0:
+            raise ValueError("backbone.stages must be distinct, ascending and not negative")
+        if self.smoothing % 2 == 0:
+            raise ValueError("backbone.smoothing must be odd")
+        return self
 
 
 class Store(Settings):
@@ -258,7 +266,7 @@ def _assign(tree: dict[str, Any], text: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"setting {key!r}: {value!r} is not a YAML value") from error
 
 
@@ -289,7 +297,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # also no UTF-8, or a date out of range
         raise ConfigError(f"{path}: not a YAML file") from error
     if tree is None:
         tree = {}

@@ -11,7 +11,9 @@ Key = str | int
 
 
 def _entropy(seed: int, key: tuple[Key, ...]) -> int:
-    text = repr((int(seed), *key)).encode()
+    # A NumPy integer prints otherwise than the equal int.
+    parts = (part if isinstance(part, str) else int(part) for part in key)
+    text = repr((int(seed), *parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
 
 

@@ -71,6 +71,7 @@ def describe(message: Message, context: Context) -> Message:
         factory = session.factory()
         info: dict[str, str | int | bool] = {
             "trains": factory.trains,
+            "calibrates": factory.method.localises,
             "describe": json.dumps(factory.describe()),
             "simulated": simulated(),
             "partitions": int(context.node_config.get("num-partitions", 0)),

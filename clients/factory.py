@@ -22,6 +22,7 @@ from bayfed.episodes import (
     stack,
     training_pools,
 )
+from bayfed.errors import ConfigError
 from bayfed.evaluation.calibrate import calibrate_site
 from bayfed.evaluation.site import evaluate_site
 from bayfed.features import (
@@ -105,7 +106,7 @@ class Factory:
             BayfedError: an image, the weights or the protocol is at fault.
         """
         del paths
-        spec = client_specs(experiment)[number]
+        spec = _client(experiment, number)
         target = resolve_device(device)
         encoder = build_encoder(experiment, target)
         store = FeatureStore(
@@ -119,8 +120,14 @@ class Factory:
         holdings = []
         for name in spec.sites:
             pools = _pools(experiment, spec, sites[name])
+            if name in spec.shares and name not in spec.evaluates and not _fills(pools, experiment):
+                continue
             refuse_copies(pools)
             holdings.append(Holding(pools, store.open((*pools.training, *pools.testing))))
+        if not holdings:
+            raise ConfigError(
+                f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
+            )
         return cls(experiment, spec, encoder, tuple(holdings), target)
 
     def describe(self) -> dict[str, float | int | str]:
@@ -142,15 +149,15 @@ class Factory:
         ]
 
     def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
-        """Draw the episodes of one local step, its sites in turn.
+        """Draw the episodes of one local step, its sites in turn over all steps.
 
         The stream is keyed by (seed, round, client, step), so nothing else decides them.
         """
         random = stream(self._experiment.seed, "episodes", round, self.name, step)
-        samplers = self._samplers
+        samplers, settings = self._samplers, self._experiment.federation
+        first = (round * settings.server.local_steps + step) * settings.episodes
         episodes = [
-            samplers[i % len(samplers)].episode(random)
-            for i in range(self._experiment.federation.episodes)
+            samplers[(first + i) % len(samplers)].episode(random) for i in range(settings.episodes)
         ]
         return stack(episodes).to(self._device)
 
@@ -235,6 +242,20 @@ class Factory:
 
 SUPPORTS = 4
 """Supports' worth of normals behind a site's statistics."""
+
+
+def _client(experiment: Experiment, number: int) -> ClientSpec:
+    specs = client_specs(experiment)
+    if not 0 <= number < len(specs):
+        raise ConfigError(f"client {number}: the experiment has clients 0 to {len(specs) - 1}")
+    return specs[number]
+
+
+def _fills(pools: Pools, experiment: Experiment) -> bool:
+    """Tell whether a mixture's share of a site is enough for an episode and a support."""
+    episode, shots = experiment.episode, experiment.evaluation.shots
+    needed = max(episode.shots + episode.normals, shots)
+    return len(pools.train_good) >= needed and bool(pools.train_anomalies)
 
 
 def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:

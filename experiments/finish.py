@@ -7,32 +7,61 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bayfed.config import load_experiment
+from bayfed.config import Experiment, load_experiment
+from bayfed.data import load_sites
+from bayfed.errors import BayfedError
+from bayfed.evaluation.checkpoint import experiment_hash
+from bayfed.evaluation.gallery import Gallery, draw_gallery
 from bayfed.evaluation.report import Report, write_report
 from bayfed.evaluation.table import read_rows
 from bayfed.fingerprint import fingerprint
 from server import history
+from server.checkpoints import latest
 from strategies.wire import CODE
 
 REPORT = "report.html"
 _LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy")
 
 
-def finish_run(run_dir: Path) -> Path:
+def finish_run(run_dir: Path, simulated: bool = False) -> Path:
     """Write the report of the run in ``run_dir`` and return its path.
+
+    Args:
+        run_dir: Folder of the run.
+        simulated: Whether the factories' images are on this machine, so that heatmaps can be
+            drawn; those of real factories never come here.
 
     Raises:
         BayfedError: a file of the run cannot be read, or the report cannot be written.
     """
+    experiment = load_experiment(run_dir / "config.yaml")
+    gallery, notes = _gallery(run_dir, experiment) if simulated else (Gallery(), ())
     report = Report(
-        experiment=load_experiment(run_dir / "config.yaml"),
+        experiment=experiment,
         rows=read_rows(run_dir / "results.csv"),
         rounds=history.read(run_dir / "metrics.jsonl"),
+        heatmaps=gallery.cases,
+        scale=gallery.scale,
         environment=environment(),
+        notes=notes,
     )
     path = run_dir / REPORT
     write_report(path, report)
     return path
+
+
+def _gallery(run_dir: Path, experiment: Experiment) -> tuple[Gallery, tuple[str, ...]]:
+    if not experiment.evaluation.heatmaps:
+        return Gallery(), ()
+    try:
+        snapshot = latest(run_dir / "checkpoints", experiment_hash(experiment))
+        if snapshot is None:
+            return Gallery(), ()
+        holdout = experiment.protocol.holdout
+        sites = load_sites(experiment.data, experiment.seed, holdout)
+        return draw_gallery(experiment, snapshot, sites), ()
+    except BayfedError as error:
+        return Gallery(), (f"The heatmaps could not be drawn: {error}.",)
 
 
 def environment() -> dict[str, str]:

@@ -28,7 +28,7 @@ def run(job: Job, console: Console) -> Path:
         start(job, clients)
     report = job.out / REPORT
     if not report.exists():
-        finish_run(job.out)
+        finish_run(job.out, simulated=True)
     rows = read_rows(job.results)
     print_summary(rows, console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
@@ -63,4 +63,9 @@ def run_in_process(job: Job, clients: int) -> None:
 
     problem: Any = import_module("clients.factory")
     with flower_identity():
-        serve(InProcessGrid(app, clients), job, problem, lambda job: finish_run(job.out))
+        serve(
+            InProcessGrid(app, clients),
+            job,
+            problem,
+            lambda job: finish_run(job.out, simulated=True),
+        )

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from contextlib import suppress
 
 from bayfed.config import dump_experiment
 from bayfed.errors import FederationError
@@ -68,19 +69,20 @@ def wait(superlink: SuperLink, job: Job, program: str) -> None:
     Raises:
         FederationError: the SuperLink is gone, or never started the server.
     """
-    seen, deadline = False, time.monotonic() + _GRACE
-    while not (seen and not superlink.runs(program)):
+    limit = time.monotonic() + _GRACE
+    alive = seen = False
+    while alive or not seen:
         if superlink.process.poll() is not None:
             raise FederationError("Flower's SuperLink is gone")
-        seen = seen or superlink.runs(program)
-        ended = job.outcome.exists()
-        if (ended or not seen) and time.monotonic() > deadline:
-            if ended:
-                return
-            raise FederationError(f"Flower did not start the run within {_GRACE:g} s")
-        if not ended and seen:
-            deadline = time.monotonic() + _GRACE
+        alive = superlink.runs(program)
+        seen = seen or alive
+        if alive and not job.outcome.exists():
+            limit = time.monotonic() + _GRACE
+        if time.monotonic() > limit:
+            break
         time.sleep(0.2)
+    if not seen:
+        raise FederationError(f"Flower did not start the run within {_GRACE:g} s")
 
 
 def check(home: Home, job: Job, run: str) -> None:
@@ -94,7 +96,16 @@ def check(home: Home, job: Job, run: str) -> None:
     if outcome.get("status") == "failed":
         raise FederationError(outcome.get("reason") or "the server gave no reason")
     if status != "finished:completed" or outcome.get("status") != "completed":
+        _keep_log(home, run)
         raise FederationError(f"the run ended as {status or 'unknown'}, see {home.log}")
+
+
+def _keep_log(home: Home, run: str) -> None:
+    # What the server's process has written stands with the SuperLink only.
+    with suppress(FederationError):
+        text = home.call(["flwr", "log", run, "here", "--show"])
+        with home.log.open("a", encoding="utf-8") as log:
+            log.write(text)
 
 
 def final_status(home: Home, run: str) -> str:

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from bayfed.config import dump_experiment
 from bayfed.errors import BayfedError, FederationError
 from bayfed.evaluation.atomic import write_atomic
+from server.exchange import in_simulation
 from server.job import Job
 from server.rounds import Problem, run_rounds
 
@@ -31,7 +32,8 @@ def main(grid: Grid, context: Context) -> None:
     resolve: Callable[[Any], Job] = import_module("experiments.resolve").from_run_config
     finish = import_module("experiments.finish").finish_run
     problem: Any = import_module("clients.factory")
-    serve(grid, resolve(context.run_config), problem, lambda job: finish(job.out))
+    simulated = in_simulation(grid)
+    serve(grid, resolve(context.run_config), problem, lambda job: finish(job.out, simulated))
 
 
 def serve(

@@ -100,7 +100,8 @@ def _members(replies: Replies) -> list[Member]:
 def _member(asked: Member, reply: Message) -> Member:
     info = reply.content.config_records[INFO]
     client = int(metrics_of(reply)["partition"])
-    return Member(client, str(info["name"])[:100], asked.node, bool(info.get("trains", True)))
+    trains, calibrates = (bool(info.get(key, True)) for key in ("trains", "calibrates"))
+    return Member(client, str(info["name"])[:100], asked.node, trains, calibrates)
 
 
 def _partitions(reply: Message) -> int:

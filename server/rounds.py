@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -179,7 +179,8 @@ class Federation:
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
         if self.experiment.method.prior.init != "empirical-bayes":
             return {}, []
-        replies = self._query("query.statistics", "statistics", 0, {})
+        training = [member for member in self.members if member.trains]
+        replies = self._query("query.statistics", "statistics", 0, {}, training)
         return sums.total(replies), [replies]
 
     def _evaluate(self, number: int, theta: Params, arm: str) -> Measured:
@@ -199,25 +200,29 @@ class Federation:
     ) -> tuple[dict[str, Tensor], list[Replies]]:
         pooled: dict[str, Tensor] = {}
         exchanges: list[Replies] = []
-        for stage in range(STAGES):
+        asked = [member for member in self.members if member.trains and member.calibrates]
+        for stage in range(STAGES if asked else 0):
             phase = f"calibration {stage + 1} of round {number}"
             records = {ARRAYS: arrays, CALIBRATION: pack(pooled)}
-            exchanges.append(self._query("query.calibrate", phase, number, records))
-            sums_of_stage = sums.total(exchanges[-1])
-            if not sums_of_stage:
-                break
-            pooled |= sums_of_stage
+            exchanges.append(self._query("query.calibrate", phase, number, records, asked))
+            pooled |= sums.total(exchanges[-1])
         return pooled, exchanges
 
     def _query(
-        self, kind: str, phase: str, number: int, records: Mapping[str, ArrayRecord]
+        self,
+        kind: str,
+        phase: str,
+        number: int,
+        records: Mapping[str, ArrayRecord],
+        members: Sequence[Member],
     ) -> Replies:
         config = self.config(number)
-        training = [member for member in self.members if member.trains]
-        asked = [(member, instruction(member, kind, records, config)) for member in training]
+        asked = [(member, instruction(member, kind, records, config)) for member in members]
         return self._ask(phase, asked, sums.refusal)
 
-    def _ask(self, phase: str, asked: Any, refusal: Refusal) -> Replies:
+    def _ask(
+        self, phase: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal
+    ) -> Replies:
         replies = self.exchange.ask(phase, asked, refusal)
         if asked:
             replies.require(self.settings.quorum)

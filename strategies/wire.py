@@ -41,6 +41,8 @@ class Member:
     name: str
     node: int
     trains: bool = True
+    calibrates: bool = True
+    """Whether its method needs the sums behind pooled p-values."""
 
 
 Cohort = Callable[[int], Sequence[Member]]

@@ -34,6 +34,7 @@ class ToyFactory:
     client: int
     episodes: int
     paths: LocalPaths
+    method = types.SimpleNamespace(localises=True)
 
     @classmethod
     def open(

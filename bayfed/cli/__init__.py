@@ -1,1 +1,1 @@
-
+"""The command ``bayfed``: thin commands over the library."""

@@ -91,7 +91,10 @@ def missing_federation() -> str | None:
         if (folder / "experiments" / "cli.py").is_file() and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
     if find_spec("experiments") is None or find_spec(FEDERATION) is None:
-        return "the federation app is not here, run the command in a checkout of bayfed"
+        return (
+            "the federation app is not here, run the command in a checkout of bayfed "
+            "after: pip install -e '.[federation]'"
+        )
     if find_spec("flwr") is None:
         return "Flower is not installed, run: pip install 'bayfed[federation]'"
     return None

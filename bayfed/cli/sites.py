@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bayfed.config import Data, parse_experiment
-from bayfed.data import load_sites
-from bayfed.data.describe import SiteDescription, describe_sites
-from bayfed.data.synthetic import write_sites
+# The library is imported where it is used, so that no command waits for the others' imports.
+if TYPE_CHECKING:
+    from bayfed.data.describe import SiteDescription
 
 
 def _range(values: tuple[int, int] | None) -> str:
@@ -67,6 +66,8 @@ def sites_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Open every image of the sites in DIRECTORY; exit with 1 if a run would fail on them."""
+    from bayfed.data.describe import describe_sites
+
     descriptions = describe_sites(directory, layout, seed)
     if as_json:
         typer.echo(json.dumps([asdict(site) for site in descriptions], indent=2))
@@ -83,7 +84,11 @@ def synthesise_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of all drawings.")] = 0,
 ) -> None:
     """Draw synthetic factories and write them in the layout of MVTec AD."""
+    from bayfed.config import parse_experiment
+    from bayfed.data import load_sites
+    from bayfed.data.synthetic import write_sites
+
     tree = {"data": {"synthetic": {"products": products, "size": size}}, "seed": seed}
-    data: Data = parse_experiment(tree, "bayfed synthesise").data
+    data = parse_experiment(tree, "bayfed synthesise").data
     count = write_sites(load_sites(data, seed), directory)
     typer.echo(f"{count} images of {products} sites in {directory}")

@@ -110,6 +110,6 @@ class EpisodeSampler:
             self._masks[image.name] = (
                 torch.full((grid * grid,), UNKNOWN, dtype=torch.uint8)
                 if mask is None
-                else token_mask(mask, self._encoder.image_size, grid)
+                else token_mask(mask, grid)
             )
         return self._masks[image.name]

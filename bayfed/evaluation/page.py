@@ -94,8 +94,9 @@ figcaption { font-size: .86rem; line-height: 1.4; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); gap: 2rem 2.5rem; margin: 1.4rem 0; }
 .curves figcaption { margin-bottom: .5rem; font-weight: 620; }
 .scale { display: block; width: min(24rem, 100%); height: auto; margin: .8rem 0 1.2rem; font: 11.5px var(--sans); fill: var(--ink); color: var(--ink); }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 2rem 2.5rem; }
-.tiles { display: grid; grid-template-columns: repeat(3, 1fr); gap: .35rem; align-items: start; }
+.gallery { display: flex; flex-wrap: wrap; gap: 1.4rem 1.3rem; }
+.gallery figure { flex: var(--tiles) 1 calc(var(--tiles) * 5.5rem); max-width: calc(var(--tiles) * 10rem); }
+.tiles { display: grid; grid-template-columns: repeat(var(--tiles), 1fr); gap: .35rem; align-items: start; }
 .tiles div { font-size: .74rem; color: var(--soft); }
 .tiles img { display: block; width: 100%; height: auto; border-radius: 2px; margin-bottom: .15rem; }
 .gallery figcaption { margin-top: .35rem; }
@@ -150,20 +151,23 @@ ul.notes li { margin: .35rem 0; }
 {% if gallery %}
 <section>
 <h2>Surprise of test images</h2>
-<p class="soft">One scale for all pictures, so colours compare between them. A white line surrounds what is at or above the threshold.</p>
+<p class="soft">One scale for all pictures, so colours compare between them. Surprise and score are counted from the median score of the site's own support, in units of its spread. A white line surrounds what is at or above the threshold. Sites and images are drawn by the seed, not chosen.</p>
 {{ colour_bar }}
+{% for site, cards in gallery | groupby("case.site") %}
+<h3>{{ site }}</h3>
 <div class="gallery">
-{% for card in gallery %}
-<figure>
+{% for card in cards %}
+<figure style="--tiles: {{ card.images | length }}">
 <div class="tiles">
 {% for what, label, uri in card.images %}
 <div><img src="{{ uri }}" alt="{{ card.case.site }}, {{ card.case.defect or 'good' }}: {{ what }}">{{ label }}</div>
 {% endfor %}
 </div>
-<figcaption><b>{{ card.case.site }}</b>, {{ card.case.defect or "good" }}<br>{% for text in card.caption %} <span>{{ text }}</span>{% endfor %}</figcaption>
+<figcaption><b>{{ card.case.defect or "good" }}</b><br>{% for text in card.caption %} <span>{{ text }}</span>{% endfor %}</figcaption>
 </figure>
 {% endfor %}
 </div>
+{% endfor %}
 </section>
 {% endif %}
 

@@ -166,9 +166,9 @@ def _gallery(report: Report) -> list[dict[str, Any]]:
 
 
 def _caption(case: HeatmapCase) -> list[str]:
-    p_value = "" if case.p_value is None else f"p {case.p_value:.3g}"
+    p_value = "" if case.p_value is None else f"p {case.p_value:.2g}"
     decision = "" if case.decision is None else f"called {case.decision}"
-    return [text for text in (f"score {case.score:.3g}", p_value, decision) if text]
+    return [text for text in (f"score {case.score:.2f}", p_value, decision) if text]
 
 
 def _data_uri(jpeg: bytes) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -54,7 +57,7 @@ def build_backbone(settings: BackboneSettings, generator: torch.Generator) -> Ba
         load_into(_inner(network), file)
     config = getattr(_inner(network), "pretrained_cfg", {}) or {}
     mean, std = (file.mean, file.std) if file else (config.get("mean"), config.get("std"))
-    weights = file.sha256 if file else ("hub" if settings.pretrained else "random")
+    weights = file.sha256 if file else _content(network)
     channels: list[int] = cast(Any, network).feature_info.channels()
     return Backbone(
         network=network.eval().requires_grad_(False).to(memory_format=torch.channels_last),
@@ -65,6 +68,14 @@ def build_backbone(settings: BackboneSettings, generator: torch.Generator) -> Ba
     )
 
 
+def _content(network: nn.Module) -> str:
+    """Return the SHA-256 of all tensors: drawn weights differ by seed, a hub's by release."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _conv4(settings: BackboneSettings, generator: torch.Generator) -> Backbone:
     if settings.weights is not None:
         raise ConfigError("backbone.weights: conv4 is trained from scratch and takes no weights")
@@ -72,7 +83,8 @@ def _conv4(settings: BackboneSettings, generator: torch.Generator) -> Backbone:
         raise ConfigError(f"backbone.stages: conv4 has stages 0 to 3, not {settings.stages}")
     if settings.width % 4:
         raise ConfigError("backbone.width: a multiple of 4 is expected")
-    network = Conv4(settings.width, settings.stages)
+    with _global_stream(generator):
+        network = Conv4(settings.width, settings.stages)
     _initialise(network, generator)
     return Backbone(
         network, (settings.width,) * len(set(settings.stages)), *CONV4_MEAN_STD, identity=CONV4
@@ -88,6 +100,14 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
+@contextmanager
+def _global_stream(generator: torch.Generator) -> Iterator[None]:
+    """Let constructors that draw from torch's global stream draw by ``generator``'s seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        yield
+
+
 def _inner(network: nn.Module) -> nn.Module:
     """Return the model that holds the tensors of a weights file."""
     inner = getattr(network, "model", network)
@@ -101,14 +121,15 @@ def _timm(
     if not timm.is_model(name):
         raise ConfigError(f"backbone.name: unknown backbone {name!r}")
     try:
-        network: nn.Module = timm.create_model(
-            name,
-            pretrained=settings.pretrained and file is None,
-            features_only=True,
-            feature_cls="getter",
-            out_indices=settings.stages,
-            **dict(file.create if file else ()),
-        )
+        with _global_stream(generator):
+            network: nn.Module = timm.create_model(
+                name,
+                pretrained=settings.pretrained and file is None,
+                features_only=True,
+                feature_cls="getter",
+                out_indices=settings.stages,
+                **dict(file.create if file else ()),
+            )
     except (IndexError, AssertionError, ValueError) as error:
         raise ConfigError(f"backbone.stages: {name} has no stages {settings.stages}") from error
     except TypeError as error:

@@ -28,23 +28,21 @@ def square(pixels: NDArray[np.uint8], size: int) -> Tensor:
     return image[0]
 
 
-def token_mask(mask: NDArray[np.bool_], size: int, grid: int) -> Tensor:
+def token_mask(mask: NDArray[np.bool_], grid: int) -> Tensor:
     """Mark the tokens of a ``grid`` x ``grid`` map that a defect touches.
 
-    The mask is squashed like its picture; a token is marked when any pixel of its cell is.
+    Picture and map cover the same square, so a token's cell is cut from the mask at its
+    full resolution: no defect is too small to be seen.
 
     Args:
         mask: ``(H, W)``.
-        size: Side of the network's input.
         grid: Side of the token grid.
 
     Returns:
         ``(grid * grid,)`` uint8, 0 or 1.
 
-    >>> token_mask(np.eye(4, dtype=bool), 4, 2).tolist()
+    >>> token_mask(np.eye(4, dtype=bool), 2).tolist()
     [1, 0, 0, 1]
     """
     pixels = torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
-    pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    cells = F.adaptive_max_pool2d((pixels > 0.25).float(), (grid, grid))
-    return cells.flatten().to(torch.uint8)
+    return F.adaptive_max_pool2d(pixels, (grid, grid)).flatten().to(torch.uint8)

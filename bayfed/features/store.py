@@ -20,13 +20,30 @@ from bayfed.features.preprocess import square
 from bayfed.features.trunk import Trunk
 
 CHUNK = 16
-"""Pictures in one pass of the trunk. Fixed: a sum may depend on the size of the batch."""
+"""Pictures in one pass of the trunk. Always as many: a sum may depend on the size of the batch."""
 
 
 def default_directory() -> Path:
     """Return the user's cache folder for features."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "bayfed" / "features"
+
+
+def _filled(inputs: Tensor) -> Tensor:
+    """Repeat the last picture until the pass is full."""
+    return torch.cat([inputs, inputs[-1:].expand(CHUNK - len(inputs), *inputs.shape[1:])])
+
+
+def _block(path: Path) -> NDArray[np.generic]:
+    try:
+        block: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+        listed = len(path.with_suffix(".txt").read_text().split())
+        if block.ndim == 0 or len(block) != listed:
+            raise ValueError(f"{listed} rows are expected")
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: damaged feature block; delete it ({reason})") from None
+    return block
 
 
 @dataclass(frozen=True)
@@ -106,10 +123,7 @@ class FeatureStore:
         known: dict[str, tuple[Path, int]],
     ) -> StoredFeatures:
         paths = sorted({path for path, _ in known.values()})
-        try:
-            blocks = tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._folder}: damaged feature block; delete it ({error})") from None
+        blocks = tuple(_block(path) for path in paths)
         number = {path: i for i, path in enumerate(paths)}
         rows = {
             image.name: (number[known[digest][0]], known[digest][1])
@@ -132,7 +146,7 @@ class FeatureStore:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             inputs = torch.stack([square(image.pixels(), self._size) for image in chunk])
-            outputs = self._trunk(inputs).numpy()
+            outputs = self._trunk(_filled(inputs))[: len(chunk)].numpy()
             if block is None:
                 dtype = outputs.dtype if outputs.dtype == np.uint8 else self._dtype
                 shape = (len(images), *outputs.shape[1:])

@@ -64,7 +64,7 @@ class FrozenTrunk:
         return _digest(
             self.backbone.identity,
             (self.backbone.mean, self.backbone.std),
-            (s.image_size, s.grid, s.smoothing, self.output),
+            (s.image_size, s.grid, s.smoothing, self.output, self.device.type),
         )
 
     @torch.no_grad()

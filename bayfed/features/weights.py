@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -39,9 +42,21 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
 
 def _channel_values(metadata: dict[str, str], key: str, default: tuple[float, ...]) -> Any:
     values = json.loads(metadata[key]) if key in metadata else default
-    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
-        raise ValueError(key)
+    if len(values) != 3 or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+        raise ValueError(f"{key} is not three numbers")
+    if key == "std" and min(values) <= 0:
+        raise ValueError("std is not positive")
     return tuple(float(v) for v in values)
+
+
+def _create_kwargs(metadata: dict[str, str]) -> tuple[tuple[str, Any], ...]:
+    """Return plain arguments of the model; those of timm itself can open files and addresses."""
+    create = json.loads(metadata.get("create_kwargs", "{}"))
+    own = inspect.signature(timm.create_model).parameters
+    for key, value in create.items():
+        if key in own or not isinstance(value, str | int | float | None):
+            raise ValueError(f"create_kwargs.{key} is refused")
+    return tuple(sorted(create.items()))
 
 
 def inspect_weights(path: Path) -> WeightsFile:
@@ -56,17 +71,16 @@ def inspect_weights(path: Path) -> WeightsFile:
             raise WeightsError(f"{path}: weights larger than {MAX_BYTES >> 30} GiB")
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        create = json.loads(metadata.get("create_kwargs", "{}"))
         return WeightsFile(
             path=path,
             sha256=_sha256(path, status.st_size, status.st_mtime_ns),
             mean=_channel_values(metadata, "mean", IMAGENET_MEAN),
             std=_channel_values(metadata, "std", IMAGENET_STD),
-            create=tuple(sorted(create.items())),
+            create=_create_kwargs(metadata),
         )
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
+    except (SafetensorError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: not a safetensors weights file ({error})") from error
 
 

@@ -25,7 +25,8 @@ from bayfed.episodes import UNKNOWN, EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
 from bayfed.methods.contrastive import supervised_contrastive
-from bayfed.methods.head import Head, initial_head
+from bayfed.methods.folded import FoldedT, fold
+from bayfed.methods.head import Head, identity_head, initial_head
 from bayfed.methods.prior import build_prior, initial_effective, initial_prior
 from bayfed.normality import (
     NIW,
@@ -52,7 +53,8 @@ class Adapted(NamedTuple):
     Attributes:
         params: Meta-parameters, for the tail and the scoring constants.
         head: The adapted head.
-        predictive: Law of the next normal token.
+        predictive: Law of the next normal embedding.
+        law: The same as a function of what the head maps.
         support_scores: ``(k,)`` leave-one-image-out scores of the support.
         support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
     """
@@ -60,6 +62,7 @@ class Adapted(NamedTuple):
     params: Params
     head: Head
     predictive: StudentT
+    law: FoldedT
     support_scores: Tensor
     support_tokens: Tensor
 
@@ -78,6 +81,7 @@ class BayPrAnoMeta:
         self._settings = settings
         self._tail = encoder.tail
         self.variant = None if settings.loss.contrastive else "no-contrastive"
+        self._leaves_out = settings.inner.objective == "leave-one-out"
         self._patch = self.localises = encoder.grid > 1
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
@@ -113,9 +117,10 @@ class BayPrAnoMeta:
         """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
         head = Head(params["head.weight"], params["head.bias"])
         with torch.no_grad():
-            embedded = self._embed(head, self._tail(params, support))
-            images = self._tempered(params, sufficient_statistics(embedded.double()))
-            return dict(evidence_sums(pool(images))._asdict())
+            inputs, linear = self._split(head, self._tail(params, support))
+            images = self._statistics(params, inputs.double())
+            linear = Head(linear.weight.double(), linear.bias.double())
+            return dict(evidence_sums(pool(linear.project(images)))._asdict())
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean outer loss of the episodes, and its parts.
@@ -136,13 +141,13 @@ class BayPrAnoMeta:
     def score(self, adapted: Adapted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query)
-        embedded = self._embed(adapted.head, tokens)
-        surprise = self._surprise(adapted.params, adapted.predictive, embedded)
+        inputs, _ = self._split(adapted.head, tokens)
+        surprise = surprise_of(adapted.params, adapted.law, inputs)
         image = self._image_score(surprise)
         log_odds = _log_odds(adapted.params, "score", image, adapted.support_scores.mean())
         if self._patch:
             return Scores(image, surprise, log_odds, None)
-        return Scores(image, None, log_odds, adapted.predictive.p_value(embedded[:, 0]))
+        return Scores(image, None, log_odds, adapted.law.p_value(inputs[:, 0]))
 
     def support_scores(self, adapted: Adapted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
@@ -166,8 +171,16 @@ class BayPrAnoMeta:
         index = subset[:, None, :, None].expand(-1, number, -1, tokens.shape[-1])
         return torch.gather(tokens, 2, index)
 
-    def _embed(self, head: Head, tokens: Tensor) -> Tensor:
-        return head.embed(tokens, self._settings.normalise)
+    def _split(self, head: Head, tokens: Tensor) -> tuple[Tensor, Head]:
+        """Return inputs and the linear map that is left between them and the embeddings.
+
+        Without LayerNorm that is the head itself, which then needs never be applied to a
+        token on its own: statistics are projected and the predictive is folded into it.
+        """
+        if not self._settings.normalise:
+            return tokens, head
+        embedded = F.layer_norm(head.embed(tokens), head.bias.shape)
+        return embedded, identity_head(head.bias)
 
     def _tempered(self, params: Params, images: SufficientStatistics) -> SufficientStatistics:
         if not self._patch:
@@ -178,26 +191,35 @@ class BayPrAnoMeta:
         """Run the inner loop on ``(k, t, c)`` support tokens and recompute the posterior."""
         prior = build_prior(params)
         head = Head(params["head.weight"], params["head.bias"])
-        objective = partial(self._inner_objective, params, prior, tokens)
+        shared = None if self._settings.normalise else self._statistics(params, tokens)
+        inner = shared if shared is None or self._leaves_out else pool(shared)
+        objective = partial(self._inner_objective, params, prior, tokens, inner)
         for _ in range(self._settings.inner.steps):
             gradient = grad(objective)(head)
             if self._settings.inner.order == "first":
                 gradient = Head(*(g.detach() for g in gradient))
             rate = params["inner.log_lr"].exp()
             head = Head(*(h - rate * g for h, g in zip(head, gradient, strict=True)))
-        embedded = self._embed(head, tokens)
-        images = self._tempered(params, sufficient_statistics(embedded))
-        others = predictive(leave_one_out(prior, images))
-        surprise = self._surprise(params, others, embedded)
+        inputs, linear = self._split(head, tokens)
+        images = linear.project(self._statistics(params, inputs) if shared is None else shared)
+        others = fold(predictive(leave_one_out(prior, images)), linear)
+        surprise = surprise_of(params, others, inputs)
+        law = predictive(posterior(prior, pool(images)))
         return Adapted(
-            params,
-            head,
-            predictive(posterior(prior, pool(images))),
-            self._image_score(surprise),
-            surprise.mean(),
+            params, head, law, fold(law, linear), self._image_score(surprise), surprise.mean()
         )
 
-    def _inner_objective(self, params: Params, prior: NIW, tokens: Tensor, head: Head) -> Tensor:
+    def _statistics(self, params: Params, inputs: Tensor) -> SufficientStatistics:
+        return self._tempered(params, sufficient_statistics(inputs))
+
+    def _inner_objective(
+        self,
+        params: Params,
+        prior: NIW,
+        tokens: Tensor,
+        shared: SufficientStatistics | None,
+        head: Head,
+    ) -> Tensor:
         r"""Return the support's mean negative log density per token and dimension.
 
         .. math::
@@ -208,40 +230,18 @@ class BayPrAnoMeta:
         them (``predictive``, the paper's), and the volume term makes it a density of
         :math:`x` and not of its image.
         """
-        embedded = self._embed(head, tokens)
-        images = self._tempered(params, sufficient_statistics(embedded))
-        if self._settings.inner.objective == "leave-one-out":
-            density = predictive(leave_one_out(prior, images)).log_prob(embedded).mean()
+        inputs, linear = self._split(head, tokens)
+        own = self._statistics(params, inputs) if shared is None else shared
+        if self._leaves_out:
+            others = leave_one_out(prior, linear.project(own))
+            density = fold(predictive(others), linear).log_prob(inputs).mean()
         else:
-            flat = embedded.flatten(0, 1)
-            density = predictive(posterior(prior, pool(images))).log_prob(flat).mean()
+            whole = linear.project(pool(own) if shared is None else own)
+            law = fold(predictive(posterior(prior, whole)), linear)
+            density = law.log_prob(inputs.flatten(0, 1)).mean()
         if self._settings.inner.volume:
             density = density + head.log_volume()
-        return -density / embedded.shape[-1]
-
-    def _surprise(self, params: Params, law: StudentT, embedded: Tensor) -> Tensor:
-        r"""Return the log-odds, per dimension, of a broad law against the predictive.
-
-        .. math::
-            \frac1d \ln\frac{t_v(z; m, \lambda\Sigma)}{t_v(z; m, \Sigma)} = -\tfrac12\ln\lambda
-            + \frac{v + d}{2 d} \left[\ln\left(1 + \tfrac{\Delta^2}{v}\right)
-            - \ln\left(1 + \tfrac{\Delta^2}{\lambda v}\right)\right]
-
-        with :math:`\lambda > 1` the inflation (``score.log_inflation``). It grows with the
-        distance and levels off at :math:`\tfrac{v}{2d}\ln\lambda`, so one wild token cannot
-        outvote the rest.
-        """
-        dim = embedded.shape[-1]
-        shape = embedded.shape[:-1]
-        if law.location.ndim == 1:
-            distance = law.mahalanobis(embedded.reshape(-1, dim)).reshape(shape)
-        else:
-            distance = law.mahalanobis(embedded)
-        dof = law.dof[..., None]
-        log_inflation = params["score.log_inflation"]
-        ratio = distance / dof
-        gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
-        return 0.5 * ((dof + dim) / dim * gap - log_inflation)
+        return -density / head.bias.shape[0]
 
     def _image_score(self, surprise: Tensor) -> Tensor:
         """Average the most surprising tokens: ``(n, t)`` to ``(n,)``."""
@@ -252,15 +252,15 @@ class BayPrAnoMeta:
         self, params: Params, support: Tensor, query: Tensor, labels: Tensor, masks: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         adapted = self._adapt(params, support)
-        embedded = self._embed(adapted.head, query)
-        surprise = self._surprise(params, adapted.predictive, embedded)
+        inputs, linear = self._split(adapted.head, query)
+        surprise = surprise_of(params, adapted.law, inputs)
         image = self._image_score(surprise)
         logits = _log_odds(params, "score", image, adapted.support_scores.mean())
         settings = self._settings.loss
         parts = {"log_odds": balanced_cross_entropy(logits, labels, settings.class_prior)}
         total = parts["log_odds"]
         if settings.contrastive:
-            summary = self._summary(adapted, surprise, embedded)
+            summary = self._summary(adapted, linear, surprise, inputs)
             parts["contrastive"] = supervised_contrastive(summary, labels, settings.temperature)
             total = total + settings.contrastive * parts["contrastive"]
         if settings.dense:
@@ -274,12 +274,38 @@ class BayPrAnoMeta:
         parts["accuracy"] = ((logits > 0) == (labels > 0.5)).to(total.dtype).mean()
         return total, parts
 
-    def _summary(self, adapted: Adapted, surprise: Tensor, embedded: Tensor) -> Tensor:
+    def _summary(self, adapted: Adapted, linear: Head, surprise: Tensor, inputs: Tensor) -> Tensor:
         """Return one ``(q, d)`` embedding an image: its most surprising tokens, centred."""
         count = top_count(self._settings.top_k, surprise.shape[-1])
         index = surprise.topk(count, dim=-1).indices
-        index = index[..., None].expand(*index.shape, embedded.shape[-1])
-        return embedded.gather(-2, index).mean(-2) - adapted.predictive.location
+        index = index[..., None].expand(*index.shape, inputs.shape[-1])
+        return linear.embed(inputs.gather(-2, index).mean(-2)) - adapted.predictive.location
+
+
+def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:
+    r"""Return the log-odds, per dimension, of a broad law against the predictive.
+
+    .. math::
+        \frac1d \ln\frac{t_v(z; m, \lambda\Sigma)}{t_v(z; m, \Sigma)} = -\tfrac12\ln\lambda
+        + \frac{v + d}{2 d} \left[\ln\left(1 + \tfrac{\Delta^2}{v}\right)
+        - \ln\left(1 + \tfrac{\Delta^2}{\lambda v}\right)\right]
+
+    It grows with the distance and levels off at :math:`\tfrac{v}{2d}\ln\lambda`, so one wild
+    token cannot outvote the rest.
+
+    Args:
+        params: ``score.log_inflation`` is :math:`\ln\lambda`.
+        law: The predictive of :math:`z`; one for all inputs, or one for each leading index.
+        inputs: ``(n, t, c)``.
+
+    Returns:
+        Nats per dimension, ``(n, t)``.
+    """
+    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.offset.shape[-1]
+    log_inflation = params["score.log_inflation"]
+    ratio = distance / dof
+    gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
+    return 0.5 * ((dof + dim) / dim * gap - log_inflation)
 
 
 def _log_odds(params: Params, prefix: str, surprise: Tensor, reference: Tensor) -> Tensor:

@@ -30,11 +30,11 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     0.2395
     """
     unit = F.normalize(embeddings, dim=-1)
-    others = 1 - torch.eye(len(labels), dtype=unit.dtype, device=unit.device)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=unit.device)
     logits = (unit @ unit.mT) / temperature
-    logits = logits - logits.amax(-1, keepdim=True).detach()
-    log_share = logits - (logits.exp() * others).sum(-1, keepdim=True).log()
-    positives = (labels[:, None] == labels[None, :]).to(unit.dtype) * others
+    others = logits.masked_fill(itself, torch.finfo(logits.dtype).min)
+    log_share = logits - others.logsumexp(-1, keepdim=True)
+    positives = ((labels[:, None] == labels[None, :]) & ~itself).to(unit.dtype)
     count = positives.sum(-1)
     per_query = -(positives * log_share).sum(-1) / count.clamp(min=1)
     return per_query.sum() / (count > 0).sum().clamp(min=1)

@@ -1,0 +1,206 @@
+"""Evaluating a finished run again: other sites, other draws, another number of shots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bayfed.config import Experiment, load_experiment, parse_experiment
+from bayfed.data import Site, load_sites
+from bayfed.episodes import Pools, draw_support, is_held_out
+from bayfed.episodes.protocols import PROTOCOLS
+from bayfed.errors import CheckpointError, ConfigError, ProtocolError
+from bayfed.evaluation.admission import Training, admit, training_of
+from bayfed.evaluation.checkpoint import Snapshot, experiment_hash, path_of, paths_in, read
+from bayfed.evaluation.site import evaluate_site
+from bayfed.evaluation.summary import CONTROL, TRAINED
+from bayfed.evaluation.system import build_system, parameters
+from bayfed.evaluation.table import ResultRow, append_rows
+from bayfed.features import FeatureStore, StoredFeatures
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate; ``None`` = as in the run.
+
+    Attributes:
+        run: Folder of the run.
+        data: Folder of sites; None = the run's own data.
+        sites: Names; empty = all sites of ``data``, or those that the run evaluated.
+        layout: How ``data`` is laid out.
+        shots: Images of a support.
+        draws: Supports a site.
+        protocol: Which images may be used for what.
+        weights: Local file of the backbone's weights.
+        round: Checkpoint; None = the newest.
+        out: Folder whose ``results.csv`` receives the rows; None = ``run``.
+    """
+
+    run: Path
+    data: Path | None = None
+    sites: tuple[str, ...] = ()
+    layout: str = "auto"
+    shots: int | None = None
+    draws: int | None = None
+    protocol: str | None = None
+    weights: Path | None = None
+    round: int | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The rows that were added to the table ``results``, and what the reader must know."""
+
+    rows: list[ResultRow]
+    results: Path
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_run(request: Request) -> Evaluated:
+    """Evaluate the trained parameters of a run, and those of its round 0 as the control.
+
+    Supports are drawn as in the run, so its own sites under its own settings give its own
+    numbers again. The rows are added to the table; equal measurements are replaced.
+
+    Raises:
+        CheckpointError: the run's files are damaged or do not belong together.
+        ConfigError: a setting is wrong, or a site does not exist.
+        DataError: an image or a folder cannot be used.
+        ProtocolError: training has seen what would be scored, or a site has too few images.
+        WeightsError: the weights do not fit the backbone.
+    """
+    stated = load_experiment(request.run / "config.yaml")
+    snapshots = _snapshots(request, experiment_hash(stated))
+    training = training_of(request.run, stated)
+    experiment = _changed(stated, request)
+    protocol = _protocol(request, stated)
+    pools = [admit(site, protocol, training) for site in _sites(experiment, stated, request)]
+    _check_images(pools, experiment.evaluation.shots)
+    same_shots = experiment.evaluation.shots == stated.evaluation.shots
+    context = _context(experiment, protocol, training, request.run)
+    rows = [
+        ResultRow(**context, **row)
+        for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
+    ]
+    results = (request.out or request.run) / "results.csv"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    append_rows(results, rows)
+    return Evaluated(rows, results, _notes(stated, same_shots))
+
+
+def _snapshots(request: Request, identity: str) -> list[Snapshot]:
+    folder = request.run / "checkpoints"
+    found = paths_in(folder)
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint")
+    last = found[0] if request.round is None else path_of(folder, request.round)
+    wanted = dict.fromkeys((path_of(folder, 0), last))
+    for path in wanted:
+        if not path.exists():
+            raise CheckpointError(f"{path}: there is no such checkpoint")
+    return [read(path, identity) for path in wanted]
+
+
+def _protocol(request: Request, stated: Experiment) -> str:
+    name = request.protocol or stated.protocol.name
+    if name not in PROTOCOLS:
+        raise ConfigError(f"protocol: {name!r} is none of {', '.join(PROTOCOLS)}")
+    return name
+
+
+def _changed(stated: Experiment, request: Request) -> Experiment:
+    tree = stated.model_dump()
+    if request.data is not None:
+        tree["data"] = {"source": "folders", "root": request.data, "layout": request.layout}
+    if request.weights is not None:
+        tree["backbone"]["weights"] = request.weights
+    evaluation = {"shots": request.shots, "draws": request.draws}
+    tree["evaluation"] |= {key: value for key, value in evaluation.items() if value is not None}
+    return parse_experiment(tree, "evaluate")
+
+
+def _sites(experiment: Experiment, stated: Experiment, request: Request) -> list[Site]:
+    own = request.data is None
+    held_out = stated.protocol.holdout if own else ()
+    families = {n: f for f, names in stated.data.families.items() for n in names}
+    sites = {site.name: site for site in load_sites(experiment.data, experiment.seed, held_out)}
+    unknown = [name for name in request.sites if name not in sites]
+    if unknown:
+        raise ConfigError(f"sites: no site {unknown[0]!r} (there are: {', '.join(sites)})")
+    chosen = [sites[name] for name in dict.fromkeys(request.sites or sites)]
+    if own and held_out and not request.sites:
+        chosen = [s for s in chosen if is_held_out(s.name, s.family, stated.protocol)]
+    return [_with_family(site, families) for site in chosen]
+
+
+def _with_family(site: Site, families: dict[str, str]) -> Site:
+    family = families.get(site.name, site.family)
+    return Site(site.name, family, site.train_good, site.test_good, site.defects)
+
+
+def _check_images(pools: Sequence[Pools], shots: int) -> None:
+    for site in pools:
+        site.need(shots, f"{shots} shots")
+        if not site.testing:
+            raise ProtocolError(f"site {site.site}: no test image to score")
+
+
+def _measure(
+    experiment: Experiment, snapshots: Sequence[Snapshot], pools: Sequence[Pools], calibrated: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of every site under every snapshot, without what they have in common."""
+    method, store = build_system(experiment)
+    arms = [(snapshot, parameters(snapshot, method, experiment.seed)) for snapshot in snapshots]
+    for site in pools:
+        features = _features(store, site, experiment)
+        for snapshot, theta in arms:
+            rows = evaluate_site(
+                method,
+                theta,
+                site,
+                features,
+                experiment.evaluation,
+                experiment.seed,
+                snapshot.calibration if calibrated else {},
+                experiment.backbone.image_size,
+            )
+            arm = CONTROL if snapshot.round == 0 else TRAINED
+            shared = {"arm": arm, "round": snapshot.round, "variant": method.variant}
+            yield from (shared | row for row in rows)
+
+
+def _features(store: FeatureStore, pools: Pools, experiment: Experiment) -> StoredFeatures:
+    """Compute what the draws and the test need, and no other feature of the site."""
+    shots, draws = experiment.evaluation.shots, experiment.evaluation.draws
+    supports = {
+        image.name: image
+        for draw in range(draws)
+        for image in draw_support(pools, shots, experiment.seed, draw)
+    }
+    return store.open((*supports.values(), *pools.testing))
+
+
+def _context(
+    experiment: Experiment, protocol: str, training: Training, run: Path
+) -> dict[str, Any]:
+    return {
+        "run": run.resolve().name,
+        "method": experiment.method.name,
+        "grain": experiment.method.grain,
+        "protocol": protocol,
+        "backbone": experiment.backbone.name,
+        "train_sites": training.label,
+        "seed": experiment.seed,
+    }
+
+
+def _notes(stated: Experiment, same_shots: bool) -> tuple[str, ...]:
+    if same_shots or stated.method.grain == "image":
+        return ()
+    return (
+        f"No p-values: the pooled calibration was made at {stated.evaluation.shots} shots "
+        "and holds for no other number.",
+    )

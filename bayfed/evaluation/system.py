@@ -1,0 +1,52 @@
+"""The method of an experiment and the store of its features, built on this machine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bayfed.config import Experiment
+from bayfed.errors import CheckpointError
+from bayfed.evaluation.checkpoint import Snapshot
+from bayfed.features import (
+    FeatureStore,
+    Params,
+    build_encoder,
+    default_directory,
+    resolve_device,
+)
+from bayfed.methods import Method, build_method
+
+
+class System(NamedTuple):
+    """A method, and the store from which it is fed."""
+
+    method: Method
+    store: FeatureStore
+
+
+def build_system(experiment: Experiment) -> System:
+    """Build the method and the store of ``experiment``.
+
+    Raises:
+        ConfigError: the backbone, its settings or the device are not to be had.
+        WeightsError: the weights do not fit.
+    """
+    encoder = build_encoder(experiment, resolve_device(experiment.device))
+    directory = experiment.store.directory or default_directory()
+    store = FeatureStore(directory, encoder.trunk, encoder.image_size, experiment.store.dtype)
+    return System(build_method(experiment.method, encoder), store)
+
+
+def parameters(snapshot: Snapshot, method: Method, seed: int) -> Params:
+    """Return the meta-parameters of ``snapshot`` if they are those of ``method``.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape.
+    """
+    expected = method.initial(seed, snapshot.statistics or None)
+    shapes = {name: tuple(value.shape) for name, value in snapshot.theta.items()}
+    if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+        raise CheckpointError(
+            f"checkpoint of round {snapshot.round}: its parameters are not those of the settings"
+        )
+    return snapshot.theta

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("ray"):
+            # One Ray at a time: two would fight for the cores and the memory.
+            item.add_marker(pytest.mark.xdist_group("ray"))
