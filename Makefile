@@ -27,7 +27,7 @@ demo: install ## Meta-train on synthetic factories; the last line says where the
 	@$(BIN)/bayfed run experiments/demo.yaml $(DEMO_FLAGS)
 
 lint: install ## Check style, types and the direction of imports
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }

@@ -172,13 +172,9 @@ class Factory:
         for holding in self._holdings:
             shots = self._experiment.evaluation.shots
             names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
-            stored = holding.features.read(names).to(self._device)
-            sums = self.method.statistics(params, stored)
+            sums = self.method.statistics(params, holding.features.read(names))
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
         return totals
-
-    def null_histogram(self, params: Params, round: int) -> dict[str, Tensor]:
-        return {}
 
     def calibrate(
         self,
@@ -189,7 +185,7 @@ class Factory:
         """Return one stage of the additive sums for pooled p-values; only train/good is read."""
         if not self.method.localises:
             return {}
-        totals: dict[str, Tensor] = {}
+        params, totals = self._local(params), dict[str, Tensor]()
         settings, seed = self._experiment.evaluation, self._experiment.seed
         for holding in self._holdings:
             sums = calibrate_site(
@@ -205,7 +201,7 @@ class Factory:
         round: int,  # noqa: A002, ARG002
     ) -> list[dict[str, Any]]:
         """Return the rows of results of the sites that this client evaluates."""
-        experiment = self._experiment
+        experiment, params = self._experiment, self._local(params)
         rows: list[dict[str, Any]] = []
         for holding in self._holdings:
             if holding.pools.site not in self._spec.evaluates or not holding.pools.testing:
@@ -254,7 +250,7 @@ def _client(experiment: Experiment, number: int) -> ClientSpec:
 def _fills(pools: Pools, experiment: Experiment) -> bool:
     """Tell whether a mixture's share of a site is enough for an episode and a support."""
     episode, shots = experiment.episode, experiment.evaluation.shots
-    needed = max(episode.shots + episode.normals, shots)
+    needed = max(episode.shots + episode.normals + 1, shots)
     return len(pools.train_good) >= needed and bool(pools.train_anomalies)
 
 

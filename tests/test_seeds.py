@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bayfed.seeds import stream, torch_stream
 
-QUICK = settings(max_examples=50, deadline=None, derandomize=True)
+QUICK = settings(max_examples=20, deadline=None, derandomize=True)
 keys = st.lists(st.integers(-5, 5) | st.text(max_size=3), max_size=3).map(tuple)
 
 
@@ -51,7 +51,4 @@ def test_the_global_streams_neither_give_nor_take():
 
 
 def test_values_are_pinned_so_that_old_runs_can_be_repeated():
-    assert stream(0, "episodes", 1, "bolt_00", 0).integers(1000, size=3).tolist() == PINNED
-
-
-PINNED = [0, 0, 0]
+    assert stream(0, "episodes", 1, "bolt_00", 0).integers(1000, size=3).tolist() == [118, 785, 938]

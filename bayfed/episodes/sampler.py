@@ -46,11 +46,13 @@ class EpisodeSampler:
     def __init__(
         self, pools: Pools, features: StoredFeatures, encoder: Encoder, settings: EpisodeSettings
     ) -> None:
-        pools.need(settings.shots + settings.normals, "an episode")
         if not pools.train_anomalies:
             raise ProtocolError(
                 f"site {pools.site}: no defects to train on; set data.pasted.per_site"
             )
+        painted = all(image.base is not None for image in pools.train_anomalies)
+        # Where every defect is painted, one base at least must stay out of an episode.
+        pools.need(settings.shots + settings.normals + painted, "an episode")
         self._pools = pools
         self._features = features
         self._encoder = encoder
@@ -63,12 +65,19 @@ class EpisodeSampler:
         Query normals exclude the supports; a painted defect is left out when the image
         it was painted on is a support or a query normal.
         """
-        support, normals = self._draw_normals(random)
-        anomalies = self._draw_anomalies(random, {i.name for i in (*support, *normals)})
-        query = [*normals, *anomalies]
+        shots = self._settings.shots
+        good = self._draw_normals(random)
+        free = self._free(good)
+        if not free:
+            anomalies = self._pools.train_anomalies
+            spared = anomalies[int(random.integers(len(anomalies)))]
+            good = self._draw_normals(random, spared.base)
+            free = self._free(good)
+        support, normals = good[:shots], good[shots:]
+        query = [*normals, *self._draw_anomalies(random, free)]
         tokens = self._draw_tokens(random)
         inside = tokens if not self._encoder.tail.convolves else None
-        labels = torch.tensor([0.0] * len(normals) + [1.0] * len(anomalies))
+        labels = torch.tensor([float(image.defect is not None) for image in query])
         masks = torch.stack([self._mask(image) for image in query])
         return EpisodeBatch(
             self._read(support, inside)[None],
@@ -78,18 +87,22 @@ class EpisodeSampler:
             None if tokens is None or inside is not None else torch.from_numpy(tokens)[None],
         )
 
-    def _draw_normals(self, random: np.random.Generator) -> tuple[list[SiteImage], list[SiteImage]]:
-        shots, normals = self._settings.shots, self._settings.normals
-        good = self._pools.train_good
-        picked = [good[i] for i in random.permutation(len(good))[: shots + normals]]
-        return picked[:shots], picked[shots:]
+    def _draw_normals(
+        self, random: np.random.Generator, without: str | None = None
+    ) -> list[SiteImage]:
+        """Draw supports and query normals, never the image called ``without``."""
+        good = [image for image in self._pools.train_good if image.name != without]
+        number = self._settings.shots + self._settings.normals
+        return [good[i] for i in random.permutation(len(good))[:number]]
 
-    def _draw_anomalies(self, random: np.random.Generator, taken: set[str]) -> list[SiteImage]:
-        free = [image for image in self._pools.train_anomalies if image.base not in taken]
-        if not free:
-            raise ProtocolError(
-                f"site {self._pools.site}: every painted defect overlaps an episode"
-            )
+    def _free(self, taken: Sequence[SiteImage]) -> list[SiteImage]:
+        """Return the defects that are painted on none of ``taken``."""
+        names = {image.name for image in taken}
+        return [image for image in self._pools.train_anomalies if image.base not in names]
+
+    def _draw_anomalies(
+        self, random: np.random.Generator, free: list[SiteImage]
+    ) -> list[SiteImage]:
         number = self._settings.anomalies
         chosen = random.choice(len(free), number, replace=len(free) < number)
         return [free[i] for i in chosen]

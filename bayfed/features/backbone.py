@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -117,6 +116,8 @@ def _inner(network: nn.Module) -> nn.Module:
 def _timm(
     settings: BackboneSettings, file: WeightsFile | None, generator: torch.Generator
 ) -> nn.Module:
+    import timm  # late: it loads torchvision and the compiler, seconds that Conv-4 need not pay
+
     name = settings.name
     if not timm.is_model(name):
         raise ConfigError(f"backbone.name: unknown backbone {name!r}")

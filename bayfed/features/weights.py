@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -51,6 +50,8 @@ def _channel_values(metadata: dict[str, str], key: str, default: tuple[float, ..
 
 def _create_kwargs(metadata: dict[str, str]) -> tuple[tuple[str, Any], ...]:
     """Return plain arguments of the model; those of timm itself can open files and addresses."""
+    import timm  # late, as in the backbone
+
     create = json.loads(metadata.get("create_kwargs", "{}"))
     own = inspect.signature(timm.create_model).parameters
     for key, value in create.items():

@@ -117,7 +117,8 @@ class BayPrAnoMeta:
         """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
         head = Head(params["head.weight"], params["head.bias"])
         with torch.no_grad():
-            inputs, linear = self._split(head, self._tail(params, support))
+            tokens = self._tail(params, support.to(device_of(params)))
+            inputs, linear = self._split(head, tokens)
             images = self._statistics(params, inputs.double())
             linear = Head(linear.weight.double(), linear.bias.double())
             return dict(evidence_sums(pool(linear.project(images)))._asdict())
@@ -136,22 +137,23 @@ class BayPrAnoMeta:
 
     def adapt(self, params: Params, support: Tensor) -> Adapted:
         """Adapt to ``(k, ...)`` trunk outputs of good images of one product."""
-        return self._adapt(params, self._tail(params, support))
+        return self._adapt(params, self._tail(params, support.to(device_of(params))))
 
     def score(self, adapted: Adapted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
-        tokens = self._tail(adapted.params, query)
+        tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
         inputs, _ = self._split(adapted.head, tokens)
         surprise = surprise_of(adapted.params, adapted.law, inputs)
         image = self._image_score(surprise)
         log_odds = _log_odds(adapted.params, "score", image, adapted.support_scores.mean())
         if self._patch:
-            return Scores(image, surprise, log_odds, None)
-        return Scores(image, None, log_odds, adapted.law.p_value(inputs[:, 0]))
+            return Scores(image.cpu(), surprise.cpu(), log_odds.cpu(), None)
+        p_value = adapted.law.p_value(inputs[:, 0])
+        return Scores(image.cpu(), None, log_odds.cpu(), p_value.cpu())
 
     def support_scores(self, adapted: Adapted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
-        return adapted.support_scores
+        return adapted.support_scores.cpu()
 
     def size(self, adapted: Adapted) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
@@ -280,6 +282,11 @@ class BayPrAnoMeta:
         index = surprise.topk(count, dim=-1).indices
         index = index[..., None].expand(*index.shape, inputs.shape[-1])
         return linear.embed(inputs.gather(-2, index).mean(-2)) - adapted.predictive.location
+
+
+def device_of(params: Params) -> torch.device:
+    """Return where the meta-parameters live, and so where a method computes."""
+    return params["head.weight"].device
 
 
 def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:

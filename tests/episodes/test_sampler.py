@@ -143,9 +143,18 @@ def test_a_site_without_defects_names_the_setting_that_helps():
         sampler(pools(real=0, painted=0))
 
 
-def test_painted_defects_that_all_overlap_are_refused():
-    with pytest.raises(ProtocolError, match=r"^site toy: every painted defect overlaps"):
-        sampler(pools(good=5, real=0, painted=5)).episode(stream(0))
+def test_painted_defects_need_one_good_image_more_which_is_told_before_training():
+    with pytest.raises(ProtocolError, match=r"^site toy: 5 good .* an episode needs 6$"):
+        sampler(pools(good=5, real=0, painted=5))
+
+
+@QUICK
+@given(good=st.integers(6, 9), painted=st.integers(1, 3), seed=st.integers(0, 10**6))
+def test_few_painted_defects_are_enough_for_every_episode(good, painted, seed):
+    support, query = drawn(pools(good, 0, painted), SIZE, seed)
+    taken = {image.name for image in (*support, *query[:2])}
+    assert len(taken) == 5
+    assert not {image.base for image in query[2:]} & taken
 
 
 def test_a_mask_of_another_size_names_its_file(tmp_path):

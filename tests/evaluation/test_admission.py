@@ -42,7 +42,7 @@ def test_no_relative_of_a_training_site_is_a_new_product() -> None:
 
 
 def test_a_training_site_under_another_name_is_recognised() -> None:
-    with pytest.raises(ProtocolError, match="other: .* is the same picture as bolt"):
+    with pytest.raises(ProtocolError, match=r"other: .* is the same picture as bolt"):
         admit(renamed(BOLT, "other"), "new-product", trained("new-product", BOLT))
 
 

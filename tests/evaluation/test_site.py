@@ -30,6 +30,14 @@ from tests import toys
 
 SETTINGS = Evaluation(shots=3, draws=2)
 GRID = 4
+QUICKLY = {"top_k": 0.1, "inner": {"steps": 0}}
+
+
+class Blind(toys.Drawn):
+    """A defect whose place nobody marked."""
+
+    def mask(self):
+        return None
 
 
 def pools(good: int = 8, test: int = 6, bad: int = 5, **changes) -> Pools:
@@ -51,11 +59,11 @@ def moved(of: Pools, grid: int = GRID, channels: int = 4):
     return features
 
 
-def evaluate(of: Pools, grid: int = GRID, features=None, method=None, pooled=None, **settings):
-    method = toys.method(4, grid, top_k=0.1) if method is None else method
+def evaluate(of, grid=GRID, features=None, method=None, pooled=None, seed=0, **settings):
+    method = toys.method(4, grid, **QUICKLY) if method is None else method
     features = moved(of, grid) if features is None else features
     asked = SETTINGS.model_copy(update=settings)
-    return evaluate_site(method, method.initial(0), of, features, asked, 0, pooled or {}, 32)
+    return evaluate_site(method, method.initial(0), of, features, asked, seed, pooled or {}, 32)
 
 
 def test_a_row_for_each_draw_with_what_was_measured():
@@ -74,7 +82,7 @@ def test_a_row_for_each_draw_with_what_was_measured():
 
 
 def test_the_scores_are_those_of_the_method_on_the_whole_test():
-    of, method = pools(test=40, bad=3), toys.method(4, GRID)
+    of, method = pools(test=40, bad=3), toys.method(4, GRID, **QUICKLY)
     features, params = toys.noise(of, GRID**2, 4), method.initial(0)
     support = draw_support(of, 3, 0, 1)
     with torch.no_grad():
@@ -142,10 +150,6 @@ def test_the_defect_is_told_where_one_type_was_kept_from_training(partial, kinds
 
 
 def test_defects_without_masks_are_left_out_of_localisation_only():
-    class Blind(toys.Drawn):
-        def mask(self):
-            return None
-
     of = pools()
     blind = replace(of.test_anomalies[0], source=Blind(0))
     some = replace(of, test_anomalies=(blind, *of.test_anomalies[1:]))
@@ -169,15 +173,15 @@ def test_maps_are_the_tokens_in_space():
 # Calibration
 
 
-def calibrate(of: Pools, features, pooled, method=None, seed=0):
-    method = method or toys.method(4, GRID)
-    params = method.initial(0)
-    return calibrate_site(method, params, of, features, SETTINGS, seed, pooled)
+def calibrate(of, features, pooled, method=None, seed=0, draws=2):
+    method = method or toys.method(4, GRID, **QUICKLY)
+    settings = SETTINGS.model_copy(update={"draws": draws})
+    return calibrate_site(method, method.initial(0), of, features, settings, seed, pooled)
 
 
 def test_the_first_stage_sums_the_squared_spread_of_the_supports():
-    of, method = pools(), toys.method(4, GRID)
-    features, params = moved(of), toys.method(4, GRID).initial(0)
+    of, method = pools(), toys.method(4, GRID, **QUICKLY)
+    features, params = moved(of), method.initial(0)
     sums = calibrate(of, features, {}, method)
     squares = []
     for draw in range(2):
@@ -222,17 +226,22 @@ def test_a_site_with_as_many_normals_as_shots_adds_an_empty_histogram():
     assert calibrate(of, features, pooled)[COUNTS].sum() == 0
 
 
-def test_pooled_p_values_of_normals_are_near_uniform_and_of_defects_small():
-    sites = [(pools(good=60), key) for key in range(4)]
-    stored = [toys.noise(of, GRID**2, 4, key) for of, key in sites]
+def test_pooled_p_values_of_normals_are_uniform_over_draws_and_of_defects_small():
+    training = [(pools(good=24), key) for key in range(5)]
     stages: dict[str, torch.Tensor] = {}
     for _ in range(2):
-        sums = [calibrate(of, s, stages) for (of, _), s in zip(sites, stored, strict=True)]
+        sums = [
+            calibrate(of, toys.noise(of, GRID**2, 4, key), stages, seed=key, draws=6)
+            for of, key in training
+        ]
         stages |= {name: sum(part[name] for part in sums) for name in sums[0]}
     unseen = pools(test=60, bad=20)
-    (row,) = evaluate(unseen, features=moved(unseen), pooled=stages, draws=1)
-    assert row["cover90"] == pytest.approx(0.9, abs=0.12)
-    assert row["fnr_at_threshold"] < 0.2
+    rows = [
+        row for seed in range(10, 14) for row in evaluate(unseen, pooled=stages, draws=8, seed=seed)
+    ]
+    # Three shots leave a draw's location uncertain; the law holds on average over draws.
+    assert np.mean([row["cover90"] for row in rows]) == pytest.approx(0.9, abs=0.1)
+    assert np.mean([row["fnr_at_threshold"] for row in rows]) < 0.2
 
 
 def test_p_values_need_a_calibrated_site():

@@ -1,0 +1,79 @@
+"""What Flower and Ray cost a round, at the payload of the eleven real sites.
+
+The same job runs over Ray and in one process. Its synthetic factories compute little, so the
+share of overhead is the worst case; the seconds are what every job pays.
+
+    python -m experiments.benchmarks.overhead --rounds 20
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bayfed.config import Experiment, parse_experiment
+from clients.factory import client_specs
+from experiments.benchmarks.measure import Sample, goal, print_machine, print_table
+from experiments.run import start
+from server import history
+from server.job import Job
+
+GOAL_SECONDS, GOAL_SHARE = 0.5, 0.15
+WARMUP = 3
+"""Rounds until every process has opened its factories."""
+
+
+def main(
+    clients: Annotated[int, typer.Option(help="Factories.")] = 11,
+    rounds: Annotated[int, typer.Option(help="Rounds measured, after the warm-up.")] = 15,
+    episodes: Annotated[int, typer.Option(help="Episodes a client a round.")] = 10,
+    width: Annotated[int, typer.Option(help="Channels of Conv-4; 24 gives 70 KB.")] = 24,
+    backends: Annotated[str, typer.Option(help="Separated by commas.")] = "ray,inprocess",
+) -> None:
+    """Measure the overhead of a round."""
+    console = Console()
+    print_machine(console)
+    rows = []
+    for backend in backends.split(","):
+        job = experiment(backend, clients, rounds, episodes, width)
+        lines = measure(job, clients)
+        rows.append((backend, *cells(lines, clients)))
+        console.print(f"{backend}: {verdict(lines)}")
+    headings = ("backend", "round s", "compute s", "overhead s", "server s", "share", "KB up")
+    print_table(console, f"{clients} clients, {rounds} rounds", headings, rows)
+
+
+def experiment(
+    backend: str, clients: int, rounds: int, episodes: int, width: int = 24
+) -> Experiment:
+    """Return a job of small synthetic factories, one client each."""
+    settings: dict[str, Any] = {
+        "name": "overhead",
+        "device": "cpu",
+        "data": {
+            "synthetic": {"products": clients, "size": 32, "train_good": 16, "test_good": 4},
+            "pasted": {"per_site": 8},
+        },
+        "backbone": {"image_size": 32, "grid": 4, "width": width},
+        "method": {"inner": {"steps": 1}},
+        "federation": {"backend": backend, "rounds": rounds + WARMUP + 1, "episodes": episodes},
+        "evaluation": {"draws": 1, "heatmaps": 0},
+    }
+    return parse_experiment(settings)
+
+
+def measure(settings: Experiment, clients: int) -> list[dict[str, Any]]:
+    """Run the job in a temporary folder and return the lines of its measured rounds.
+
+    Left out are the control, the warm-up and the last round, which is evaluated too.
+    """
+    assert_clients(settings, clients)
+    with tempfile.TemporaryDirectory(prefix="bayfed-benchmark-") as folder:
+        job = Job(settings, Path(folder) / "run")
+        start(job, clients)
+        lines = history.read(job.history)
+    return [line for line in lines if WARMUP < line["round"] < settings.federation.rounds]

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bayfed.config import Experiment
+from bayfed.errors import ConfigError, DataError, ProtocolError
+from bayfed.features.store import FeatureStore
+from bayfed.seeds import stream
+from clients.factory import Factory, client_specs, initial_parameters, lr_scales
+from clients.local import LocalPaths
+from tests import toys
+
+HERE = LocalPaths()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """``make(**groups)`` gives a tiny experiment with its own store."""
+
+    def build(**groups) -> Experiment:
+        return toys.experiment(**{"store": {"directory": str(tmp_path / "store")}, **groups})
+
+    return build
+
+
+def factory(experiment: Experiment, number: int = 0) -> Factory:
+    return Factory.open(experiment, number, HERE, "cpu")
+
+
+def same(one, other) -> bool:
+    fields = ("support", "query", "labels", "masks")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in fields)
+
+
+def photographs(root: Path, train: int = 6, test: int = 3, bad: int = 3) -> Path:
+    """One site in MVTec's layout."""
+    number = iter(range(1000))
+    for split, count in (("train/good", train), ("test/good", test), ("test/crack", bad)):
+        folder = root / "part" / split
+        folder.mkdir(parents=True)
+        for n in range(count):
+            pixels = stream(0, "photograph", next(number)).integers(0, 256, (40, 36, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{n:03d}.png")
+    masks = root / "part" / "ground_truth" / "crack"
+    masks.mkdir(parents=True)
+    for n in range(bad):
+        mask = np.zeros((40, 36), np.uint8)
+        mask[:9, :9] = 255
+        Image.fromarray(mask).save(masks / f"{n:03d}_mask.png")
+    return root
+
+
+def folders(root: Path) -> dict[str, object]:
+    return {"source": "folders", "root": str(root), "layout": "mvtec"}
+
+
+def test_a_batch_depends_on_seed_round_client_and_step_and_on_nothing_else(make):
+    experiment = make()
+    one, other = factory(experiment), factory(experiment)
+    asked = [(1, 0), (1, 1), (2, 0)]
+    first = {key: one.batch(*key) for key in asked}
+    for key in asked[::-1]:
+        assert same(other.batch(*key), first[key])
+    assert not same(first[1, 0], first[1, 1])
+    assert not same(first[1, 0], first[2, 0])
+    assert not same(factory(experiment, 1).batch(1, 0), first[1, 0])
+    assert not same(factory(make(seed=1)).batch(1, 0), first[1, 0])
+
+
+def test_training_needs_nothing_but_what_was_opened(make, monkeypatch):
+    opened = factory(make())
+
+    def refuse(*_args):
+        raise AssertionError("features are computed again")
+
+    monkeypatch.setattr(FeatureStore, "_compute", refuse)
+    factory(make())
+    params = initial_parameters(make(), None)
+    loss, parts = opened.loss(params, opened.batch(1, 0))
+    assert loss.isfinite()
+    assert parts["log_odds"] > 0
+
+
+def test_all_clients_start_from_the_same_parameters(make):
+    one, other = initial_parameters(make(), None), initial_parameters(make(), None)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert lr_scales(make(method={"rates": {"head": 0.5}})) == {"head": 0.5}
+
+
+def test_sites_of_a_client_take_turns_over_steps_even_with_one_episode_a_step(make):
+    group = {"clients": {"partition": "group", "number": 1}, "episodes": 1}
+    opened = factory(make(federation=group))
+    stored = {
+        tuple(image.pixels()[0, 0].tolist()): holding.pools.site
+        for holding in opened._holdings
+        for image in holding.pools.train_good
+    }
+    corners = (opened.batch(1, step).support[0, 0, :, 0, 0].tolist() for step in range(4))
+    found = [stored[tuple(corner)] for corner in corners]
+    assert set(found) == {holding.pools.site for holding in opened._holdings}
+    assert found[:2] == found[2:]
+
+
+def test_statistics_of_a_group_are_the_sum_of_its_sites(make):
+    prior = {"prior": {"init": "empirical-bayes"}}
+    single = [factory(make(method=prior), n).statistics() for n in (0, 1)]
+    grouped = make(method=prior, federation={"clients": {"partition": "group", "number": 1}})
+    both = factory(grouped).statistics()
+    assert both["sites"].item() == 2
+    for name, value in both.items():
+        torch.testing.assert_close(value, single[0][name] + single[1][name])
+    fixed, fitted = initial_parameters(grouped, None), initial_parameters(grouped, both)
+    assert not torch.equal(fixed["prior.log_scale"], fitted["prior.log_scale"])
+    assert torch.equal(fixed["head.weight"], fitted["head.weight"])
+
+
+def test_evaluation_tells_what_was_run(make):
+    experiment = make()
+    rows = factory(experiment, 1).evaluate(initial_parameters(experiment, None), {}, 0)
+    (row,) = rows
+    names = [spec.name for spec in client_specs(experiment)]
+    assert row["site"] == names[1]
+    assert row["train_sites"] == "+".join(sorted(names))
+    assert (row["method"], row["protocol"], row["grain"]) == ("baypranometa", "standard", "patch")
+    assert 0 <= row["image_auroc"] <= 1
+
+
+def test_calibration_adds_up_in_two_stages(make):
+    experiment = make()
+    opened, params = factory(experiment), initial_parameters(experiment, None)
+    pooled = opened.calibrate(params, {}, 0)
+    counts = opened.calibrate(params, pooled, 0)
+    assert counts["null.counts"].sum().item() == 8 - 3
+    (row,) = opened.evaluate(params, pooled | counts, 0)
+    assert row["cover90"] is not None
+    assert factory(make(method={"grain": "image"})).calibrate(params, {}, 0) == {}
+
+
+def test_a_held_out_product_is_a_client_that_only_evaluates(make):
+    protocol = {"name": "new-product", "holdout": ["bolt"]}
+    experiment = make(protocol=protocol, data={"synthetic": {"products": 3}})
+    *training, unseen = client_specs(experiment)
+    assert [spec.trains for spec in training] == [True, True]
+    assert (unseen.name, unseen.trains) == ("bolt_00", False)
+    params = initial_parameters(experiment, None)
+    assert factory(experiment, 0).evaluate(params, {}, 0) == []
+    opened = factory(experiment, 2)
+    assert opened.describe()["train_anomalies"] == 0
+    (row,) = opened.evaluate(params, {}, 0)
+    assert "bolt" not in row["train_sites"]
+
+
+def test_a_mixture_trains_on_the_shares_that_fill_an_episode(make):
+    experiment = make(
+        data={"synthetic": {"products": 4, "train_good": 16}, "pasted": {"per_site": 24}},
+        federation={"clients": {"partition": "dirichlet", "number": 3, "alpha": 2.0}},
+        seed=2,
+    )
+    specs = client_specs(experiment)
+    shares = [(last - first) for spec in specs for first, last in spec.shares.values()]
+    assert min(shares) * 16 < 5  # smaller than an episode
+    judged = []
+    for number, _ in enumerate(specs):
+        opened = factory(experiment, number)
+        assert len(opened.batch(1, 0)) == 2
+        params = initial_parameters(experiment, None)
+        assert opened.calibrate(params, {}, 0)
+        judged += [row["site"] for row in opened.evaluate(params, {}, 0)]
+    assert len(judged) == len(set(judged)) == 4
+
+
+@pytest.mark.parametrize("number", [-1, 2, 99])
+def test_a_client_that_is_not_there_is_one_line(make, number):
+    with pytest.raises(ConfigError, match=rf"^client {number}: .* 0 to 1$"):
+        factory(make(), number)
+
+
+def test_a_name_held_out_that_no_site_has_is_one_line(make):
+    with pytest.raises(ProtocolError, match=r"^protocol\.holdout: .*'absent'$"):
+        client_specs(make(protocol={"name": "new-product", "holdout": ["absent"]}))
+
+
+# Bad input on disk, each one line naming the file or the site, nothing left in the store
+
+
+def fails(experiment: Experiment, kind: type[Exception], *parts: object) -> None:
+    def go() -> None:
+        opened = factory(experiment)
+        opened.batch(1, 0)
+        opened.evaluate(initial_parameters(experiment, None), {}, 0)
+
+    with pytest.raises(kind) as caught:
+        go()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert all(str(part) in text for part in parts), text
+
+
+def test_real_folders_go_all_the_way(make, tmp_path):
+    experiment = make(data=folders(photographs(tmp_path / "sites")))
+    opened = factory(experiment)
+    assert opened.describe() == {
+        "sites": "part", "train_good": 6, "train_anomalies": 6, "test_good": 3, "test_anomalies": 3
+    }  # fmt: skip
+    (row,) = opened.evaluate(initial_parameters(experiment, None), {}, 0)
+    assert row["aupro"] is not None
+
+
+@pytest.mark.parametrize("where", ["train/good/003.png", "test/crack/002.png"])
+@pytest.mark.parametrize("keep", [0, 60])
+def test_a_damaged_image_names_its_file_and_leaves_nothing(make, tmp_path, where, keep):
+    path = photographs(tmp_path / "sites") / "part" / where
+    path.write_bytes(path.read_bytes()[:keep])
+    fails(make(data=folders(tmp_path / "sites")), DataError, path)
+    assert [p for p in (tmp_path / "store").rglob("*") if p.is_file()] == []
+
+
+def test_an_empty_site_names_its_folder(make, tmp_path):
+    root = photographs(tmp_path / "sites")
+    for path in (root / "part" / "train" / "good").iterdir():
+        path.unlink()
+    fails(make(data=folders(root)), DataError, root / "part", "no good image")
+
+
+def test_fewer_good_images_than_an_episode_needs_name_the_site(make, tmp_path):
+    root = photographs(tmp_path / "sites", train=4)
+    fails(make(data=folders(root)), ProtocolError, "site part: 4 good", "an episode needs 6")
+
+
+def test_fewer_good_images_than_evaluation_shots_name_the_site(make, tmp_path):
+    root = photographs(tmp_path / "sites")
+    experiment = make(data=folders(root), evaluation={"shots": 7})
+    fails(experiment, ProtocolError, "site part: 6 good", "7 shots needs 7")
+
+
+def test_a_mask_of_another_size_names_its_file(make, tmp_path):
+    root = photographs(tmp_path / "sites")
+    mask = root / "part" / "ground_truth" / "crack" / "001_mask.png"
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(mask)
+    fails(make(data=folders(root)), DataError, mask, "40 x 40")
+
+
+def test_a_copy_of_a_training_image_in_the_test_is_refused(make, tmp_path):
+    part = photographs(tmp_path / "sites") / "part"
+    copy = part / "test" / "good" / "copy.png"
+    copy.write_bytes((part / "train" / "good" / "000.png").read_bytes())
+    fails(make(data=folders(tmp_path / "sites")), ProtocolError, "copy.png", "the same picture as")
+
+
+def test_a_site_without_defects_to_train_on_names_the_setting(make, tmp_path):
+    data = folders(photographs(tmp_path / "sites")) | {"pasted": {"per_site": 0}}
+    fails(make(data=data), ProtocolError, "site part: no defects", "data.pasted.per_site")
