@@ -17,6 +17,7 @@ from bayfed.episodes import (
     EpisodeSampler,
     Pools,
     check_holdout,
+    drop_copies,
     is_held_out,
     refuse_copies,
     stack,
@@ -258,5 +259,5 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
     """Return the pools of ``site``, cut to this client's share of its training images."""
     held = is_held_out(site.name, site.family, experiment.protocol)
     painted = () if held else pasted_images(site, experiment.data.pasted, experiment.seed)
-    pools = training_pools(site, experiment.protocol, painted, experiment.seed)
+    pools = drop_copies(training_pools(site, experiment.protocol, painted, experiment.seed))
     return share(pools, spec, experiment.seed)

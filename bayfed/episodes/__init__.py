@@ -1,7 +1,7 @@
 """Episodes, the pools they are drawn from, and the protocols that keep pools apart."""
 
 from bayfed.episodes.episode import UNKNOWN, EpisodeBatch, stack
-from bayfed.episodes.pools import Pools, refuse_copies
+from bayfed.episodes.pools import Pools, drop_copies, refuse_copies
 from bayfed.episodes.protocols import check_holdout, is_held_out, training_pools, unseen_pools
 from bayfed.episodes.sampler import EpisodeSampler, draw_support
 
@@ -12,6 +12,7 @@ __all__ = [
     "Pools",
     "check_holdout",
     "draw_support",
+    "drop_copies",
     "is_held_out",
     "refuse_copies",
     "stack",

@@ -64,6 +64,6 @@ def _parts(
     channels = sum(backbone.channels)
     if settings.trainable == "adapters":
         trunk = FrozenTrunk(backbone, settings, "maps", device)
-        return trunk, AdapterTail(channels, settings.smoothing, pool)
+        return trunk, AdapterTail(channels, pool)
     trunk = FrozenTrunk(backbone, settings, "pooled" if pool else "tokens", device)
     return trunk, IdentityTail(channels)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bayfed.features.backbone import Backbone
-from bayfed.features.maps import align, pooled, smooth, to_tokens
+from bayfed.features.maps import align, pooled, to_tokens
 
 Params = dict[str, Tensor]
 PREFIX = "tail."
@@ -66,7 +66,6 @@ class AdapterTail:
     """
 
     channels: int
-    smoothing: int
     pool: bool
     convolves: bool = True
 
@@ -81,14 +80,14 @@ class AdapterTail:
         }
 
     def __call__(self, params: Params, stored: Tensor) -> Tensor:
-        """Adapt ``(n, c, h, w)`` maps, then smooth and flatten them."""
+        """Adapt ``(n, c, h, w)`` smoothed maps, then flatten them."""
         maps = stored.float()
         inside = F.conv2d(maps, params[f"{PREFIX}down.weight"])
         inside = F.conv2d(
             inside, params[f"{PREFIX}depthwise.weight"], padding=1, groups=ADAPTER_WIDTH
         )
         maps = maps + F.conv2d(F.relu(inside), params[f"{PREFIX}up.weight"])
-        return pooled([maps]) if self.pool else to_tokens(smooth(maps, self.smoothing))
+        return pooled([maps]) if self.pool else to_tokens(maps)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class FrozenTrunk:
     """A frozen backbone: tokens of the grid, one pooled token, or maps for adapters.
 
     Outputs, by ``output``: ``tokens`` ``(n, grid * grid, c)``, ``pooled`` ``(n, 1, c)``,
-    ``maps`` ``(n, c, grid, grid)`` not smoothed yet; float32.
+    ``maps`` ``(n, c, grid, grid)``; float32.
     """
 
     backbone: Backbone
@@ -72,12 +72,10 @@ class FrozenTrunk:
         """Map ``(n, 3, s, s)`` uint8 to the chosen output on the CPU."""
         inputs = self.backbone.normalise(images.to(self.device))
         maps = self.backbone.network(inputs.contiguous(memory_format=torch.channels_last))
-        grid, smoothing = self.settings.grid, self.settings.smoothing
         if self.output == "pooled":
             return pooled(maps).cpu()
-        if self.output == "maps":
-            return align(maps, grid, 1).cpu()
-        return to_tokens(align(maps, grid, smoothing)).cpu()
+        aligned = align(maps, self.settings.grid, self.settings.smoothing)
+        return (aligned if self.output == "maps" else to_tokens(aligned)).cpu()
 
 
 def _digest(*parts: object) -> str:

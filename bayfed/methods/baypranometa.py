@@ -45,6 +45,8 @@ from bayfed.seeds import torch_stream
 
 BYTES = 4
 """Of a float32."""
+INITIAL_INFLATION = 4.0
+"""How much broader the law of a defect is than the predictive, in squared units, at round 0."""
 
 
 class Adapted(NamedTuple):
@@ -101,7 +103,7 @@ class BayPrAnoMeta:
             params["prior.log_effective"] = initial_effective(self._settings.prior.effective)
         if self._settings.inner.steps:
             params["inner.log_lr"] = torch.tensor(max(self._settings.inner.lr, 1e-12)).log()
-        params["score.log_inflation"] = torch.tensor(4.0).log()
+        params["score.inflation"] = torch.tensor(INITIAL_INFLATION).log().expm1().log()
         params["score.log_gain"] = torch.tensor(1.0).log()
         params["score.bias"] = torch.tensor(-1.0)
         if self._settings.loss.dense:
@@ -301,7 +303,7 @@ def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:
     token cannot outvote the rest.
 
     Args:
-        params: ``score.log_inflation`` is :math:`\ln\lambda`.
+        params: ``score.inflation``, whose softplus is :math:`\ln\lambda > 0`.
         law: The predictive of :math:`z`; one for all inputs, or one for each leading index.
         inputs: ``(n, t, c)``.
 
@@ -309,7 +311,7 @@ def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:
         Nats per dimension, ``(n, t)``.
     """
     distance, dof, dim = law.distance(inputs), law.dof[..., None], law.offset.shape[-1]
-    log_inflation = params["score.log_inflation"]
+    log_inflation = F.softplus(params["score.inflation"])
     ratio = distance / dof
     gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
     return 0.5 * ((dof + dim) / dim * gap - log_inflation)

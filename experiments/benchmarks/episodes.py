@@ -1,6 +1,6 @@
 """Training episodes: batched against one by one, and against the full-gradient ResNet-18.
 
-    python -m experiments.benchmarks.episodes --threads 2
+python -m experiments.benchmarks.episodes --threads 2
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from experiments.benchmarks.measure import (
     print_machine,
     print_table,
     time_rivals,
+    wide_console,
 )
 from experiments.benchmarks.paper_episode import PaperEpisode
 
@@ -61,7 +62,7 @@ def main(
 ) -> None:
     """Measure the gradient of a batch of episodes at both grains."""
     torch.set_num_threads(threads)
-    console = Console()
+    console = wide_console()
     print_machine(console)
     image_grain(console, repeats, image_episodes, features)
     patch_grain(console, repeats, patch_episodes, (tokens, channels), pixels)

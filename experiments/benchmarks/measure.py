@@ -17,6 +17,8 @@ from rich.table import Table
 from bayfed import __version__
 from experiments.finish import environment
 
+WIDTH = 110
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -70,6 +72,11 @@ def time_rivals(
             if turn >= warmup:
                 seconds[name].append(time.perf_counter() - started)
     return {name: Sample(tuple(values)) for name, values in seconds.items()}
+
+
+def wide_console() -> Console:
+    """Return a console on which no row of a table is broken, also in a file."""
+    return Console(width=max(WIDTH, Console().width))
 
 
 def print_machine(console: Console) -> None:

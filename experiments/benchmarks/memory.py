@@ -60,8 +60,7 @@ def watch(
             command, env={**os.environ, MARK: mark}, stdout=output, stderr=subprocess.STDOUT
         )
     ended = threading.Event()
-    waiting = threading.Thread(target=lambda: (process.wait(), ended.set()), daemon=True)
-    waiting.start()
+    threading.Thread(target=_await, args=(process, ended), daemon=True).start()
     while not ended.is_set():
         peak = max(peak, total_pss(marked(mark)))
         if each is not None:
@@ -69,6 +68,11 @@ def watch(
         ended.wait(interval)
     seconds = time.perf_counter() - started
     return Watched(process.returncode, seconds, *peak, time.thread_time() - sampling)
+
+
+def _await(process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+    process.wait()
+    ended.set()
 
 
 def marked(mark: str) -> set[psutil.Process]:

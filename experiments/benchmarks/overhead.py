@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bayfed.config import Experiment, parse_experiment
 from clients.factory import client_specs
-from experiments.benchmarks.measure import Sample, goal, print_machine, print_table
+from experiments.benchmarks.measure import Sample, goal, print_machine, print_table, wide_console
 from experiments.run import start
 from server import history
 from server.job import Job
@@ -35,12 +34,12 @@ def main(
     backends: Annotated[str, typer.Option(help="Separated by commas.")] = "ray,inprocess",
 ) -> None:
     """Measure the overhead of a round."""
-    console = Console()
+    console = wide_console()
     print_machine(console)
     rows = []
     for backend in backends.split(","):
-        job = experiment(backend, clients, rounds, episodes, width)
-        lines = measure(job, clients)
+        settings = experiment(backend, clients, rounds, episodes, width)
+        lines = measure(settings)
         rows.append((backend, *cells(lines, clients)))
         console.print(f"{backend}: {verdict(lines)}")
     headings = ("backend", "round s", "compute s", "overhead s", "server s", "share", "KB up")
@@ -66,14 +65,43 @@ def experiment(
     return parse_experiment(settings)
 
 
-def measure(settings: Experiment, clients: int) -> list[dict[str, Any]]:
+def measure(settings: Experiment) -> list[dict[str, Any]]:
     """Run the job in a temporary folder and return the lines of its measured rounds.
 
     Left out are the control, the warm-up and the last round, which is evaluated too.
     """
-    assert_clients(settings, clients)
     with tempfile.TemporaryDirectory(prefix="bayfed-benchmark-") as folder:
-        job = Job(settings, Path(folder) / "run")
-        start(job, clients)
+        store = settings.store.model_copy(update={"directory": Path(folder) / "store"})
+        job = Job(settings.model_copy(update={"store": store}), Path(folder) / "run")
+        start(job, len(client_specs(settings)))
         lines = history.read(job.history)
     return [line for line in lines if WARMUP < line["round"] < settings.federation.rounds]
+
+
+def cells(lines: list[dict[str, Any]], clients: int) -> list[str]:
+    """Return the columns of the table."""
+    share = Sample(tuple(100 * line["seconds_overhead"] / line["seconds"] for line in lines))
+    payload = max(line["bytes_up"] for line in lines) / clients / 1000
+    seconds = [column(lines, f"seconds{key}").text(2) for key in ("", "_compute", "_overhead")]
+    rest = Sample(
+        tuple(
+            line["seconds"] - line["seconds_compute"] - line["seconds_overhead"] for line in lines
+        )
+    )
+    return [*seconds, f"{rest.median:.2f}", f"{share.median:.0f} %", f"{payload:.0f}"]
+
+
+def column(lines: list[dict[str, Any]], key: str) -> Sample:
+    """Return one number of each round."""
+    return Sample(tuple(float(line[key]) for line in lines))
+
+
+def verdict(lines: list[dict[str, Any]]) -> str:
+    """Return the median overhead beside the larger of the two limits."""
+    limit = max(GOAL_SECONDS, GOAL_SHARE * column(lines, "seconds").median)
+    overhead = column(lines, "seconds_overhead").median
+    return f"overhead {goal(overhead, round(limit, 2), 's', digits=2)}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bayfed.data import SiteImage
-from bayfed.episodes import EpisodeBatch, Pools, refuse_copies, stack
+from bayfed.episodes import EpisodeBatch, Pools, drop_copies, refuse_copies, stack
 from bayfed.errors import ProtocolError
 from tests import toys
 
@@ -76,3 +76,11 @@ def test_stacked_episodes_keep_order_and_token_positions():
     assert both.tokens is not None
     assert both.tokens[:, 0].tolist() == [1.0, 2.0]
     assert both.to(torch.device("cpu")).tokens is not None
+
+
+def test_of_equal_training_pictures_the_first_is_kept_with_what_is_painted_on_it():
+    first, twin = toys.image(0), replace(toys.image(0), name="twin.png")
+    painted = toys.image(3, "hole", base="twin.png")
+    kept = drop_copies(pools(train_good=(first, twin, toys.image(1)), train_anomalies=(painted,)))
+    assert [image.name for image in kept.train_good] == [first.name, toys.image(1).name]
+    assert kept.train_anomalies == ()

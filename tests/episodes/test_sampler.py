@@ -116,7 +116,7 @@ def test_a_subset_of_tokens_is_the_same_for_images_and_masks():
 
 def test_behind_a_tail_that_convolves_the_subset_is_taken_later():
     size = Episode(shots=3, normals=2, anomalies=2, tokens=3)
-    tail = AdapterTail(channels=3, smoothing=1, pool=False)
+    tail = AdapterTail(channels=3, pool=False)
     made = Encoder(toys.CountingTrunk(), tail, GRID, 32)
     episode = sampler(pools(), size, made).episode(stream(4))
     assert episode.support.shape == (1, 3, 4, 3)

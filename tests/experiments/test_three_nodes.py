@@ -13,6 +13,7 @@ from server import history
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 
 
+@pytest.mark.slow
 def test_three_real_nodes_train_on_their_own_folders(tmp_path: Path) -> None:
     # At the image grain an evaluation is one exchange; on nodes each starts new processes.
     settings = ["federation.rounds=3", "federation.timeout=240", "method.grain=image"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bayfed.features import build_encoder
-from bayfed.features.maps import pooled, smooth, to_tokens
+from bayfed.features.maps import pooled, to_tokens
 from bayfed.features.tail import AdapterTail
 from bayfed.seeds import torch_stream
 from tests import toys
@@ -38,21 +38,21 @@ def test_tokens_have_the_shape_that_the_encoder_tells(trainable, grain):
 
 @pytest.mark.parametrize("pool", [False, True])
 def test_adapters_start_exactly_at_the_untrained_features(pool):
-    tail = AdapterTail(channels=6, smoothing=3, pool=pool)
+    tail = AdapterTail(channels=6, pool=pool)
     maps = torch.randn(3, 6, 5, 5, generator=torch_stream(0))
     start = tail(tail.initial(torch_stream(1)), maps)
-    assert torch.equal(start, pooled([maps]) if pool else to_tokens(smooth(maps, 3)))
+    assert torch.equal(start, pooled([maps]) if pool else to_tokens(maps))
 
 
 @pytest.mark.parametrize("smoothing", [1, 3])
 def test_adapters_start_at_the_features_of_a_frozen_backbone(smoothing):
-    one_stage = {"stages": [2], "grid": 4, "smoothing": smoothing}
-    head, adapters = (encoder(trainable, **one_stage) for trainable in ("head", "adapters"))
+    settings = {"grid": 4, "smoothing": smoothing}
+    head, adapters = (encoder(trainable, **settings) for trainable in ("head", "adapters"))
     torch.testing.assert_close(run(adapters), run(head), rtol=0, atol=0)
 
 
 def test_adapters_adapt():
-    tail = AdapterTail(channels=4, smoothing=1, pool=False)
+    tail = AdapterTail(channels=4, pool=False)
     params = tail.initial(torch_stream(0))
     params["tail.up.weight"] = torch.ones_like(params["tail.up.weight"])
     maps = torch.randn(1, 4, 5, 5, generator=torch_stream(1))

@@ -56,7 +56,7 @@ def test_the_surprise_is_the_log_odds_of_a_broad_law_against_the_predictive():
     effective = params["prior.log_effective"].exp().item()
     numbers = niw_by_numpy(build_prior(params), embed(episode.support[0]), effective)
     query = embed(episode.query[0])
-    inflation = params["score.log_inflation"].exp().item()
+    inflation = 1 + params["score.inflation"].exp().item()
     log_odds = t_by_scipy(numbers, inflation).logpdf(query) - t_by_scipy(numbers).logpdf(query)
     np.testing.assert_allclose(scores.tokens, log_odds / 4, rtol=1e-8)
     highest = np.sort(log_odds / 4, axis=-1)[:, -3:].mean(-1)  # top_k 0.3 of 9 tokens
