@@ -17,7 +17,7 @@ from bayfed.evaluation.checkpoint import Snapshot, experiment_hash, path_of, pat
 from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.system import build_system, parameters
-from bayfed.evaluation.table import ResultRow, append_rows
+from bayfed.evaluation.table import KEY, ResultRow, append_rows, read_rows, untimed
 from bayfed.features import FeatureStore, StoredFeatures
 
 
@@ -86,6 +86,8 @@ def evaluate_run(request: Request) -> Evaluated:
         for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
     ]
     results = (request.out or request.run) / "results.csv"
+    if request.data is not None:
+        _refuse_namesakes(results, rows)
     results.parent.mkdir(parents=True, exist_ok=True)
     append_rows(results, rows)
     return Evaluated(rows, results, _notes(stated, same_shots))
@@ -195,6 +197,21 @@ def _context(
         "train_sites": training.label,
         "seed": experiment.seed,
     }
+
+
+def _refuse_namesakes(results: Path, rows: Sequence[ResultRow]) -> None:
+    """Check that no site of another folder takes the place of one that has its name."""
+    old = {_key(row): untimed(row) for row in read_rows(results)} if results.exists() else {}
+    for row in rows:
+        if old.get(_key(row), untimed(row)) != untimed(row):
+            raise ProtocolError(
+                f"{results}: site {row.site} is there already with other numbers; "
+                "write to another folder (--out)"
+            )
+
+
+def _key(row: ResultRow) -> tuple[object, ...]:
+    return tuple(getattr(row, column) for column in KEY)
 
 
 def _notes(stated: Experiment, same_shots: bool) -> tuple[str, ...]:

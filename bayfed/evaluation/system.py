@@ -47,6 +47,7 @@ def parameters(snapshot: Snapshot, method: Method, seed: int) -> Params:
     shapes = {name: tuple(value.shape) for name, value in snapshot.theta.items()}
     if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
         raise CheckpointError(
-            f"checkpoint of round {snapshot.round}: its parameters are not those of the settings"
+            f"checkpoint of round {snapshot.round}: its parameters are not those of its settings "
+            "in this version of bayfed"
         )
     return snapshot.theta

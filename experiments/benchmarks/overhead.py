@@ -54,14 +54,17 @@ def experiment(
         "name": "overhead",
         "device": "cpu",
         "data": {
-            "synthetic": {"products": clients, "size": 32, "train_good": 16, "test_good": 4},
-            "pasted": {"per_site": 8},
+            "synthetic": {
+                "products": clients, "size": 32, "train_good": 16, "test_good": 4,
+                "per_defect": 2, "kinds": ["hole", "stain"],
+            },
+            "pasted": {"per_site": 8, "kinds": ["hole", "stain"]},
         },
         "backbone": {"image_size": 32, "grid": 4, "width": width},
         "method": {"inner": {"steps": 1}},
         "federation": {"backend": backend, "rounds": rounds + WARMUP + 1, "episodes": episodes},
         "evaluation": {"draws": 1, "heatmaps": 0},
-    }
+    }  # fmt: skip
     return parse_experiment(settings)
 
 

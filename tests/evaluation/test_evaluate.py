@@ -70,6 +70,19 @@ def test_sites_never_seen_are_scored_in_both_arms(
     assert all(row.image_auroc is not None and row.cover95 is not None for row in rows)
 
 
+def test_a_namesake_does_not_replace_a_site_of_the_run(
+    new_product: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(new_product, run)
+    before = (run / "results.csv").read_bytes()
+    wanted = Request(run, elsewhere, sites=("bolt_00",))
+    with pytest.raises(ProtocolError, match="bolt_00 is there already"):
+        evaluate_run(wanted)
+    assert (run / "results.csv").read_bytes() == before
+    assert evaluate_run(replace(wanted, out=tmp_path)).rows
+
+
 def test_another_number_of_shots_has_no_p_values(new_product: Path, tmp_path: Path) -> None:
     evaluated = evaluate_run(Request(new_product, shots=4, out=tmp_path))
     assert {row.shots for row in evaluated.rows} == {4}
