@@ -25,13 +25,13 @@ from bayfed.episodes import UNKNOWN, EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
 from bayfed.methods.contrastive import supervised_contrastive
+from bayfed.methods.few import EmbeddedT, others_law, whole_law
 from bayfed.methods.folded import FoldedT, fold
 from bayfed.methods.head import Head, identity_head, initial_head
 from bayfed.methods.prior import build_prior, initial_effective, initial_prior
 from bayfed.normality import (
     NIW,
     EvidenceSums,
-    StudentT,
     SufficientStatistics,
     evidence_sums,
     leave_one_out,
@@ -49,22 +49,34 @@ INITIAL_INFLATION = 4.0
 """How much broader the law of a defect is than the predictive, in squared units, at round 0."""
 
 
+Law = FoldedT | EmbeddedT
+
+
+class Moments(NamedTuple):
+    """Tempered statistics of a support: of each image, and of all together."""
+
+    images: SufficientStatistics
+    whole: SufficientStatistics
+
+
+Support = Moments | Tensor
+"""What the laws are made of; ``(k, c)`` vectors where these are fewer than dimensions."""
+
+
 class Adapted(NamedTuple):
     """A detector for one product.
 
     Attributes:
         params: Meta-parameters, for the tail and the scoring constants.
         head: The adapted head.
-        predictive: Law of the next normal embedding.
-        law: The same as a function of what the head maps.
+        law: Law of the next normal embedding, as a function of what the head maps.
         support_scores: ``(k,)`` leave-one-image-out scores of the support.
         support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
     """
 
     params: Params
     head: Head
-    predictive: StudentT
-    law: FoldedT
+    law: Law
     support_scores: Tensor
     support_tokens: Tensor
 
@@ -85,6 +97,7 @@ class BayPrAnoMeta:
         self.variant = None if settings.loss.contrastive else "no-contrastive"
         self._leaves_out = settings.inner.objective == "leave-one-out"
         self._patch = self.localises = encoder.grid > 1
+        self._low_rank = not self._patch and settings.prior.covariance != "full"
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
         """Return the meta-parameters of round 0.
@@ -159,8 +172,7 @@ class BayPrAnoMeta:
 
     def size(self, adapted: Adapted) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
-        law = adapted.predictive
-        dim = law.location.shape[-1]
+        dim = adapted.law.location.shape[-1]
         numbers = sum(t.numel() for t in adapted.head) + dim + dim * (dim + 1) // 2
         tail = [v for k, v in adapted.params.items() if k.startswith("tail.")]
         return BYTES * (numbers + sum(t.numel() for t in tail) + adapted.support_scores.numel())
@@ -195,9 +207,8 @@ class BayPrAnoMeta:
         """Run the inner loop on ``(k, t, c)`` support tokens and recompute the posterior."""
         prior = build_prior(params)
         head = Head(params["head.weight"], params["head.bias"])
-        shared = None if self._settings.normalise else self._statistics(params, tokens)
-        inner = shared if shared is None or self._leaves_out else pool(shared)
-        objective = partial(self._inner_objective, params, prior, tokens, inner)
+        shared = None if self._settings.normalise else self._support(params, tokens)
+        objective = partial(self._inner_objective, params, prior, tokens, shared)
         for _ in range(self._settings.inner.steps):
             gradient = grad(objective)(head)
             if self._settings.inner.order == "first":
@@ -205,13 +216,28 @@ class BayPrAnoMeta:
             rate = params["inner.log_lr"].exp()
             head = Head(*(h - rate * g for h, g in zip(head, gradient, strict=True)))
         inputs, linear = self._split(head, tokens)
-        images = linear.project(self._statistics(params, inputs) if shared is None else shared)
-        others = fold(predictive(leave_one_out(prior, images)), linear)
-        surprise = surprise_of(params, others, inputs)
-        law = predictive(posterior(prior, pool(images)))
-        return Adapted(
-            params, head, law, fold(law, linear), self._image_score(surprise), surprise.mean()
-        )
+        support = self._support(params, inputs) if shared is None else shared
+        surprise = surprise_of(params, self._others(prior, support, linear), inputs)
+        law = self._whole(prior, support, linear)
+        return Adapted(params, head, law, self._image_score(surprise), surprise.mean())
+
+    def _support(self, params: Params, inputs: Tensor) -> Support:
+        if self._low_rank:
+            return inputs[:, 0]
+        images = self._statistics(params, inputs)
+        return Moments(images, pool(images))
+
+    def _whole(self, prior: NIW, support: Support, linear: Head) -> Law:
+        """Return the law of the next embedding given the support."""
+        if isinstance(support, Tensor):
+            return whole_law(prior, support, linear)
+        return fold(predictive(posterior(prior, linear.project(support.whole))), linear)
+
+    def _others(self, prior: NIW, support: Support, linear: Head) -> Law:
+        """Return, for each image of the support, the law given all the others."""
+        if isinstance(support, Tensor):
+            return others_law(prior, support, linear)
+        return fold(predictive(leave_one_out(prior, linear.project(support.images))), linear)
 
     def _statistics(self, params: Params, inputs: Tensor) -> SufficientStatistics:
         return self._tempered(params, sufficient_statistics(inputs))
@@ -221,7 +247,7 @@ class BayPrAnoMeta:
         params: Params,
         prior: NIW,
         tokens: Tensor,
-        shared: SufficientStatistics | None,
+        shared: Support | None,
         head: Head,
     ) -> Tensor:
         r"""Return the support's mean negative log density per token and dimension.
@@ -235,13 +261,11 @@ class BayPrAnoMeta:
         :math:`x` and not of its image.
         """
         inputs, linear = self._split(head, tokens)
-        own = self._statistics(params, inputs) if shared is None else shared
+        support = self._support(params, inputs) if shared is None else shared
         if self._leaves_out:
-            others = leave_one_out(prior, linear.project(own))
-            density = fold(predictive(others), linear).log_prob(inputs).mean()
+            density = self._others(prior, support, linear).log_prob(inputs).mean()
         else:
-            whole = linear.project(pool(own) if shared is None else own)
-            law = fold(predictive(posterior(prior, whole)), linear)
+            law = self._whole(prior, support, linear)
             density = law.log_prob(inputs.flatten(0, 1)).mean()
         if self._settings.inner.volume:
             density = density + head.log_volume()
@@ -283,7 +307,7 @@ class BayPrAnoMeta:
         count = top_count(self._settings.top_k, surprise.shape[-1])
         index = surprise.topk(count, dim=-1).indices
         index = index[..., None].expand(*index.shape, inputs.shape[-1])
-        return linear.embed(inputs.gather(-2, index).mean(-2)) - adapted.predictive.location
+        return linear.embed(inputs.gather(-2, index).mean(-2)) - adapted.law.location
 
 
 def device_of(params: Params) -> torch.device:
@@ -291,7 +315,7 @@ def device_of(params: Params) -> torch.device:
     return params["head.weight"].device
 
 
-def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:
+def surprise_of(params: Params, law: Law, inputs: Tensor) -> Tensor:
     r"""Return the log-odds, per dimension, of a broad law against the predictive.
 
     .. math::
@@ -310,7 +334,7 @@ def surprise_of(params: Params, law: FoldedT, inputs: Tensor) -> Tensor:
     Returns:
         Nats per dimension, ``(n, t)``.
     """
-    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.offset.shape[-1]
+    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.location.shape[-1]
     log_inflation = F.softplus(params["score.inflation"])
     ratio = distance / dof
     gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())

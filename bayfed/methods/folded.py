@@ -26,12 +26,14 @@ class FoldedT(NamedTuple):
         offset: :math:`a`, ``(..., d)``.
         half_log_determinant: :math:`\ln|L|`, ``(...)``.
         dof: :math:`v`, ``(...)``.
+        location: :math:`m`, ``(..., d)``.
     """
 
     weight: Tensor
     offset: Tensor
     half_log_determinant: Tensor
     dof: Tensor
+    location: Tensor
 
     def distance(self, tokens: Tensor) -> Tensor:
         """Return the squared Mahalanobis distances ``(..., n)`` of ``(..., n, c)`` tokens."""
@@ -60,4 +62,4 @@ def fold(law: StudentT, head: Head) -> FoldedT:
     columns = torch.cat([head.weight.expand(*factor.shape[:-1], -1), centre], dim=-1)
     solved: Tensor = torch.linalg.solve_triangular(factor, columns, upper=False)
     half = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return FoldedT(solved[..., :-1], solved[..., -1], half, law.dof)
+    return FoldedT(solved[..., :-1], solved[..., -1], half, law.dof, law.location)

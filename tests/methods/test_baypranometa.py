@@ -269,3 +269,21 @@ def test_every_trainable_mode_gives_gradients_to_its_tail(trainable, name):
         assert value is not None, name
         assert value.isfinite().all(), name
         assert bool(value.any()) == (name not in asleep), name
+
+
+@pytest.mark.parametrize("objective", ["predictive", "leave-one-out"])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_low_rank_form_of_the_image_grain_equals_the_full_one(objective, normalise):
+    inner = {"steps": 2, "objective": objective}
+    settings = {"inner": inner, "normalise": normalise, "grid": 1, "exact": True}
+    low = toys.method(prior={"covariance": "diagonal"}, **settings)
+    full = toys.method(prior={"covariance": "full"}, **settings)
+    episodes = toys.batch(tokens=1, dtype=np.float64)
+    exact = [{k: v.double() for k, v in m.initial(0).items()} for m in (low, full)]
+    losses = [m.loss(p, episodes)[0] for m, p in zip((low, full), exact, strict=True)]
+    torch.testing.assert_close(*losses)
+    weights = [
+        toys.gradients(m, p, episodes)["head.weight"]
+        for m, p in zip((low, full), exact, strict=True)
+    ]
+    torch.testing.assert_close(*weights)

@@ -91,9 +91,11 @@ def test_fault_3_the_posterior_is_that_of_the_adapted_embeddings():
         return predictive(posterior(build_prior(params), sufficient_statistics(embedded)))
 
     expected, stale = law_behind(adapted.head), law_behind(initial)
-    torch.testing.assert_close(adapted.predictive.location, expected.location)
-    torch.testing.assert_close(adapted.predictive.scale_cholesky, expected.scale_cholesky)
-    assert not torch.allclose(adapted.predictive.location, stale.location, rtol=1e-2)
+    points = support.flatten(0, 1)
+    distance = expected.mahalanobis(adapted.head.embed(points))
+    torch.testing.assert_close(adapted.law.location, expected.location)
+    torch.testing.assert_close(adapted.law.distance(points), distance)
+    assert not torch.allclose(adapted.law.location, stale.location, rtol=1e-2)
 
 
 @pytest.mark.parametrize(("grid", "repeats"), [(1, 60), (2, 40)])
