@@ -15,7 +15,7 @@ from bayfed.methods import Method
 from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
 
 SQUARE, SITES, COUNTS = "spread.square", "spread.sites", "null.counts"
-CHUNK = 32
+CHUNK = 16
 """Images scored at once; bounds the memory."""
 SMALLEST_SPREAD = 1e-6
 

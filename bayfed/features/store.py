@@ -20,7 +20,7 @@ from bayfed.errors import DataError, NumericalError
 from bayfed.features.preprocess import square
 from bayfed.features.trunk import Trunk
 
-CHUNK = 16
+CHUNK = 8
 """Pictures in one pass of the trunk. Always as many: a sum may depend on the size of the batch."""
 
 
