@@ -36,7 +36,7 @@ _OFFLINE = {
     "PYTHONUNBUFFERED": "1",
     # Episodes allocate the same tensors again and again; without this each one is mapped anew.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
 }
 
 
