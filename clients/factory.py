@@ -40,6 +40,9 @@ from bayfed.seeds import stream
 from clients.local import LocalPaths
 from clients.partition import ClientSpec, partition, share
 
+SUPPORTS = 4
+"""Supports' worth of normals behind a site's statistics."""
+
 
 @dataclass(frozen=True)
 class Holding:
@@ -235,10 +238,6 @@ class Factory:
 
     def _local(self, params: Params) -> Params:
         return {name: value.to(self._device) for name, value in params.items()}
-
-
-SUPPORTS = 4
-"""Supports' worth of normals behind a site's statistics."""
 
 
 def _client(experiment: Experiment, number: int) -> ClientSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.episodes import Pools, draw_support
 from bayfed.features import Params, StoredFeatures
-from bayfed.methods import Method
+from bayfed.methods import Method, Scores
 from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
 
 SQUARE, SITES, COUNTS = "spread.square", "spread.sites", "null.counts"
@@ -62,14 +62,21 @@ def calibrate_site(
     return totals
 
 
-def image_scores(
-    method: Method, adapted: object, features: StoredFeatures, names: list[str]
-) -> Tensor:
-    """Return the image scores of ``names``, ``(n,)``."""
-    parts = [
-        method.score(adapted, features.read(names[i : i + CHUNK])).image
+def score_all(
+    method: Method, adapted: object, features: StoredFeatures, names: Sequence[str]
+) -> list[Scores]:
+    """Score ``names`` in passes of ``CHUNK`` images, which bound the memory."""
+    return [
+        method.score(adapted, features.read(names[i : i + CHUNK]))
         for i in range(0, len(names), CHUNK)
     ]
+
+
+def image_scores(
+    method: Method, adapted: object, features: StoredFeatures, names: Sequence[str]
+) -> Tensor:
+    """Return the image scores of ``names``, ``(n,)``."""
+    parts = [part.image for part in score_all(method, adapted, features, names)]
     return torch.cat(parts) if parts else torch.zeros(0)
 
 

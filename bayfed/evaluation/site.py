@@ -16,7 +16,7 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
 from bayfed.episodes import Pools, draw_support
-from bayfed.evaluation.calibrate import CHUNK, pooled_p_values
+from bayfed.evaluation.calibrate import pooled_p_values, score_all
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method
 from bayfed.metrics import (
@@ -70,10 +70,7 @@ def score_images(
     adapted = method.adapt(params, support)
     fitted = time.perf_counter()
     names = [image.name for image in images]
-    parts = [
-        method.score(adapted, features.read(names[i : i + CHUNK]))
-        for i in range(0, len(names), CHUNK)
-    ]
+    parts = score_all(method, adapted, features, names)
     done = time.perf_counter()
     score = torch.cat([part.image for part in parts])
     tokens = [part.tokens for part in parts if part.tokens is not None]

@@ -55,6 +55,3 @@ class Method(Protocol):
 
     def size(self, adapted: Any) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
-
-    def rates(self) -> dict[str, float]:
-        """Return multipliers of the server's learning rate, by prefix of a parameter's name."""

@@ -124,10 +124,6 @@ class BayPrAnoMeta:
             params["dense.bias"] = torch.tensor(-1.0)
         return params
 
-    def rates(self) -> dict[str, float]:
-        """Return multipliers of the server's learning rate, by prefix of a parameter's name."""
-        return dict(self._settings.rates)
-
     def statistics(self, params: Params, support: Tensor) -> Params:
         """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
         head = Head(params["head.weight"], params["head.bias"])
