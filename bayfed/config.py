@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,14 @@ from bayfed.errors import ConfigError
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+_HARMLESS = {
+    "name": True,
+    "store": {"directory"},
+    "federation": {"backend", "rounds", "timeout", "workers", "gpu_share"},
+    "evaluation": {"heatmaps"},
+}
+"""Settings that may change between a run and its resumption: they do not change a number."""
 
 
 class Settings(BaseModel):
@@ -311,3 +321,14 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 def dump_experiment(experiment: Experiment) -> str:
     """Return the YAML text of ``experiment``, every setting spelled out."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def experiment_hash(experiment: Experiment) -> str:
+    """Return a hash of every setting that changes a result.
+
+    >>> a = Experiment.model_validate({"federation": {"workers": 1}})
+    >>> experiment_hash(a) == experiment_hash(Experiment())
+    True
+    """
+    tree = experiment.model_dump(mode="json", exclude=_HARMLESS)  # type: ignore[arg-type]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Key = str | int
 
@@ -32,10 +35,13 @@ def stream(seed: int, *key: Key) -> np.random.Generator:
 def torch_stream(seed: int, *key: Key) -> torch.Generator:
     """Return the torch stream of ``key`` under ``seed`` (CPU).
 
+    >>> import torch
     >>> a, b = torch_stream(0, "init"), torch_stream(0, "init")
     >>> bool(torch.equal(torch.rand(2, generator=a), torch.rand(2, generator=b)))
     True
     """
+    import torch  # late: who only draws with NumPy need not pay for it
+
     generator = torch.Generator()
     generator.manual_seed(_entropy(seed, key) % (1 << 63))
     return generator

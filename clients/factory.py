@@ -6,39 +6,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bayfed.config import Experiment
-from bayfed.data import Site, load_sites, site_names
+from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
-from bayfed.episodes import (
-    EpisodeBatch,
-    EpisodeSampler,
-    Pools,
-    check_holdout,
-    drop_copies,
-    is_held_out,
-    refuse_copies,
-    stack,
-    training_pools,
-)
+from bayfed.episodes import Pools, drop_copies, is_held_out, refuse_copies, training_pools
+from bayfed.episodes.episode import EpisodeBatch, stack
+from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
 from bayfed.evaluation.calibrate import calibrate_site
 from bayfed.evaluation.site import evaluate_site
+from bayfed.evaluation.system import System, build_system
 from bayfed.features import (
-    Encoder,
-    FeatureStore,
     Params,
     StoredFeatures,
     build_encoder,
-    default_directory,
     resolve_device,
 )
-from bayfed.methods import Method, build_method
+from bayfed.methods import build_method
 from bayfed.seeds import stream
-from clients.local import LocalPaths
-from clients.partition import ClientSpec, partition, share
+from clients.partition import ClientSpec, client_specs, share
 
 SUPPORTS = 4
 """Supports' worth of normals behind a site's statistics."""
@@ -50,25 +38,6 @@ class Holding:
 
     pools: Pools
     features: StoredFeatures
-
-
-def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
-    """Return who takes part, from the names of the sites alone.
-
-    Raises:
-        ConfigError: the partition of sites into clients is impossible.
-        DataError: no site is found.
-        ProtocolError: the held-out names do not fit the sites.
-    """
-    names = site_names(experiment.data, experiment.seed)
-    check_holdout(names, experiment.protocol)
-    held = {name for name, family in names if is_held_out(name, family, experiment.protocol)}
-    return partition(
-        [name for name, _ in names if name not in held],
-        sorted(held),
-        experiment.federation.clients,
-        experiment.seed,
-    )
 
 
 def initial_parameters(experiment: Experiment, statistics: dict[str, Tensor] | None) -> Params:
@@ -89,36 +58,27 @@ class Factory:
         self,
         experiment: Experiment,
         spec: ClientSpec,
-        encoder: Encoder,
+        system: System,
         holdings: tuple[Holding, ...],
-        device: torch.device,
     ) -> None:
         self.name = spec.name
         self.trains = spec.trains
-        self.method: Method = build_method(experiment.method, encoder)
+        self.method = system.method
         self._experiment = experiment
         self._spec = spec
-        self._encoder = encoder
+        self._encoder = system.encoder
         self._holdings = holdings
-        self._device = device
+        self._device = resolve_device(experiment.device)
 
     @classmethod
-    def open(cls, experiment: Experiment, number: int, paths: LocalPaths, device: str) -> Factory:
+    def open(cls, experiment: Experiment, number: int) -> Factory:
         """Load the sites of client ``number`` and compute the features that are missing.
 
         Raises:
             BayfedError: an image, the weights or the protocol is at fault.
         """
-        del paths
         spec = _client(experiment, number)
-        target = resolve_device(device)
-        encoder = build_encoder(experiment, target)
-        store = FeatureStore(
-            experiment.store.directory or default_directory(),
-            encoder.trunk,
-            encoder.image_size,
-            experiment.store.dtype,
-        )
+        system = build_system(experiment)
         holdout = experiment.protocol.holdout
         sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
         holdings = []
@@ -127,12 +87,12 @@ class Factory:
             if name in spec.shares and name not in spec.evaluates and not _fills(pools, experiment):
                 continue
             refuse_copies(pools)
-            holdings.append(Holding(pools, store.open((*pools.training, *pools.testing))))
+            holdings.append(Holding(pools, system.store.open((*pools.training, *pools.testing))))
         if not holdings:
             raise ConfigError(
                 f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
             )
-        return cls(experiment, spec, encoder, tuple(holdings), target)
+        return cls(experiment, spec, system, tuple(holdings))
 
     def describe(self) -> dict[str, float | int | str]:
         """Return what the factory holds, in numbers."""

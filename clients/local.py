@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
-
-import torch
+from typing import TypeVar
 
 from bayfed.config import Clients, Experiment, Settings
 from bayfed.errors import ConfigError
@@ -94,18 +92,3 @@ def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
 
 def _replace(group: Group, field: str, value: Path | None) -> Group:
     return group if value is None else group.model_copy(update={field: value})
-
-
-def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
-    """Return the device to compute on.
-
-    >>> pick_device("cpu")
-    'cpu'
-
-    Raises:
-        ConfigError: ``cuda`` is asked for and there is none.
-    """
-    found = wanted != "cpu" and torch.cuda.is_available()
-    if wanted == "cuda" and not found:
-        raise ConfigError("device: cuda is asked for, but this client sees no GPU")
-    return "cuda" if found else "cpu"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bayfed.config import Clients
-from bayfed.data import SiteImage
-from bayfed.episodes import Pools
+from bayfed.config import Clients, Experiment
+from bayfed.data import SiteImage, site_names
+from bayfed.episodes import Pools, check_holdout, is_held_out
 from bayfed.errors import ConfigError
 from bayfed.seeds import stream
 
@@ -34,6 +34,25 @@ class ClientSpec:
     sites: tuple[str, ...]
     evaluates: tuple[str, ...]
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
+    """Return who takes part, from the names of the sites alone.
+
+    Raises:
+        ConfigError: the partition of sites into clients is impossible.
+        DataError: no site is found.
+        ProtocolError: the held-out names do not fit the sites.
+    """
+    names = site_names(experiment.data, experiment.seed)
+    check_holdout(names, experiment.protocol)
+    held = {name for name, family in names if is_held_out(name, family, experiment.protocol)}
+    return partition(
+        [name for name, _ in names if name not in held],
+        sorted(held),
+        experiment.federation.clients,
+        experiment.seed,
+    )
 
 
 def partition(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError, FederationError
 from bayfed.fingerprint import fingerprint
-from clients.local import LocalPaths, localise, pick_device, simulated
+from clients.local import LocalPaths, localise, simulated
 from strategies.wire import CODE, CONFIG
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Session:
 
         local = localise(self.experiment, self.paths)
         number = self.client if self.paths.data_dir is None else 0
-        return Factory.open(local, number, self.paths, pick_device(local.device))
+        return Factory.open(local, number)
 
     def name(self) -> str:
         """Return the factory's name if it is open, else its number."""

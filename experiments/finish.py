@@ -7,10 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bayfed.config import Experiment, load_experiment
+from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.data import load_sites
 from bayfed.errors import BayfedError
-from bayfed.evaluation.checkpoint import experiment_hash
 from bayfed.evaluation.gallery import Gallery, draw_gallery
 from bayfed.evaluation.report import Report, write_report
 from bayfed.evaluation.table import read_rows
@@ -19,7 +18,6 @@ from server import history
 from server.checkpoints import latest
 from strategies.wire import CODE
 
-REPORT = "report.html"
 _LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy")
 
 
@@ -45,7 +43,7 @@ def finish_run(run_dir: Path, simulated: bool = False) -> Path:
         environment=environment(),
         notes=notes,
     )
-    path = run_dir / REPORT
+    path = run_dir / "report.html"
     write_report(path, report)
     return path
 

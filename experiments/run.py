@@ -7,9 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bayfed.evaluation.summary import print_summary
-from bayfed.evaluation.table import read_rows
-from experiments.finish import REPORT, finish_run
+from clients.partition import client_specs
 from experiments.progress import follow
 from server.job import Job
 
@@ -20,19 +18,21 @@ def run(job: Job, console: Console) -> Path:
     Raises:
         BayfedError: the run failed.
     """
-    from clients.factory import client_specs
-
     clients = len(client_specs(job.experiment))
     console.print(f"{job.experiment.name}: {clients} clients, {job.out}", highlight=False)
     with follow(job.history, job.experiment.federation.rounds, console):
         start(job, clients)
-    report = job.out / REPORT
-    if not report.exists():
+    # Late: while the run goes on, this process is to be small.
+    from bayfed.evaluation.summary import print_summary
+    from bayfed.evaluation.table import read_rows
+
+    if not job.report.exists():
+        from experiments.finish import finish_run
+
         finish_run(job.out, simulated=True)
-    rows = read_rows(job.results)
-    print_summary(rows, console)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
-    return report
+    print_summary(read_rows(job.results), console)
+    console.print(f"report: {job.report}", highlight=False, soft_wrap=True)
+    return job.report
 
 
 def start(job: Job, clients: int) -> None:
@@ -58,6 +58,7 @@ def run_in_process(job: Job, clients: int) -> None:
     from importlib import import_module
 
     from clients.app import app
+    from experiments.finish import finish_run
     from experiments.inprocess import InProcessGrid, flower_identity
     from server.app import serve
 

@@ -30,10 +30,13 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment named in Flower's run config."""
     # The runner and the clients are rooms that this one does not depend on; the app joins them.
     resolve: Callable[[Any], Job] = import_module("experiments.resolve").from_run_config
-    finish = import_module("experiments.finish").finish_run
     problem: Any = import_module("clients.factory")
     simulated = in_simulation(grid)
-    serve(grid, resolve(context.run_config), problem, lambda job: finish(job.out, simulated))
+
+    def finish(job: Job) -> None:
+        import_module("experiments.finish").finish_run(job.out, simulated)
+
+    serve(grid, resolve(context.run_config), problem, finish)
 
 
 def serve(

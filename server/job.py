@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
-from bayfed.evaluation.checkpoint import experiment_hash
-
-__all__ = ["Job", "experiment_hash"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,11 @@ class Job:
     def results(self) -> Path:
         """The table of results."""
         return self.out / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows what came out."""
+        return self.out / "report.html"
 
     @property
     def outcome(self) -> Path:

@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from bayfed.config import Experiment
+from bayfed.config import Experiment, experiment_hash
 from bayfed.errors import ConfigError, FederationError
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
@@ -22,7 +22,7 @@ from bayfed.fingerprint import fingerprint
 from server import checkpoints, history, results, sums
 from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
-from server.job import Job, experiment_hash
+from server.job import Job
 from server.ledger import line_of
 from server.roster import enrol, sample
 from strategies.fedavg import Averaging, MetaFedAvg

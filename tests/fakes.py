@@ -17,7 +17,6 @@ from bayfed.config import Experiment, parse_experiment
 from bayfed.errors import DataError
 from bayfed.seeds import torch_stream
 from clients.app import app
-from clients.local import LocalPaths
 from experiments.inprocess import InProcessGrid, flower_identity
 from server.app import serve
 from server.job import Job
@@ -33,17 +32,13 @@ class ToyFactory:
     seed: int
     client: int
     episodes: int
-    paths: LocalPaths
     method = types.SimpleNamespace(localises=True)
 
     @classmethod
-    def open(
-        cls, experiment: Experiment, partition: int, paths: LocalPaths, device: str
-    ) -> ToyFactory:
+    def open(cls, experiment: Experiment, partition: int) -> ToyFactory:
         if experiment.name == f"unreadable-{partition}":
             raise DataError(f"site{partition}/broken.png: cannot be read")
-        assert device == "cpu"
-        return cls(experiment.seed, partition, experiment.federation.episodes, paths)
+        return cls(experiment.seed, partition, experiment.federation.episodes)
 
     @property
     def name(self) -> str:

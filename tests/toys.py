@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bayfed.config import Experiment, Method, parse_experiment
 from bayfed.data import Site, SiteImage
-from bayfed.episodes import EpisodeBatch, Pools
+from bayfed.episodes import Pools
+from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, StoredFeatures
 from bayfed.features.tail import IdentityTail
 from bayfed.methods import BayPrAnoMeta
@@ -75,6 +76,7 @@ class CountingTrunk:
 
     fingerprint: str = "f" * 64
     dtype: torch.dtype = torch.float32
+    batch: int = 8
     passes: list[int] = field(default_factory=list)
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from bayfed.data import SiteImage
 from bayfed.errors import ProtocolError
+from bayfed.seeds import stream
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,14 @@ def refuse_copies(pools: Pools) -> None:
             raise ProtocolError(
                 f"{pools.site}/{image.name}: the same picture as {twin} in training"
             )
+
+
+def draw_support(pools: Pools, shots: int, seed: int, draw: int) -> tuple[SiteImage, ...]:
+    """Draw the supports of an evaluation from train/good.
+
+    Raises:
+        ProtocolError: the site has fewer good images than ``shots``.
+    """
+    pools.need(shots, f"{shots} shots")
+    order = stream(seed, "support", pools.site, shots, draw).permutation(len(pools.train_good))
+    return tuple(pools.train_good[i] for i in order[:shots])

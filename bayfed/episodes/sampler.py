@@ -16,18 +16,6 @@ from bayfed.episodes.pools import Pools
 from bayfed.errors import ProtocolError
 from bayfed.features import Encoder, StoredFeatures
 from bayfed.features.preprocess import token_mask
-from bayfed.seeds import stream
-
-
-def draw_support(pools: Pools, shots: int, seed: int, draw: int) -> tuple[SiteImage, ...]:
-    """Draw the supports of an evaluation from train/good.
-
-    Raises:
-        ProtocolError: the site has fewer good images than ``shots``.
-    """
-    pools.need(shots, f"{shots} shots")
-    order = stream(seed, "support", pools.site, shots, draw).permutation(len(pools.train_good))
-    return tuple(pools.train_good[i] for i in order[:shots])
 
 
 class EpisodeSampler:

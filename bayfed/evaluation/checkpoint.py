@@ -12,7 +12,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bayfed.config import Experiment
 from bayfed.errors import CheckpointError
 from bayfed.features import Params
 
@@ -21,14 +20,6 @@ GROUPS = ("theta", "optimizer", "statistics", "calibration")
 MAX_BYTES = 8 << 30
 HEADER = "bayfed"
 """Key of the metadata under which the header stands, as JSON."""
-
-_HARMLESS = {
-    "name": True,
-    "store": {"directory"},
-    "federation": {"backend", "rounds", "timeout", "workers", "gpu_share"},
-    "evaluation": {"heatmaps"},
-}
-"""Settings that may change between a run and its resumption: they do not change a number."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +43,6 @@ class Snapshot:
     history: int = 0
 
 
-def experiment_hash(experiment: Experiment) -> str:
-    """Return a hash of every setting that changes a result.
-
-    >>> a = Experiment.model_validate({"federation": {"workers": 1}})
-    >>> experiment_hash(a) == experiment_hash(Experiment())
-    True
-    """
-    tree = experiment.model_dump(mode="json", exclude=_HARMLESS)  # type: ignore[arg-type]
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
 def path_of(folder: Path, number: int) -> Path:
     """Return the file of a round.
 
@@ -82,7 +62,7 @@ def read(path: Path, experiment: str) -> Snapshot:
 
     Args:
         path: The file.
-        experiment: :func:`experiment_hash` of the settings that it must belong to.
+        experiment: :func:`bayfed.config.experiment_hash` of the settings that it must belong to.
 
     Raises:
         CheckpointError: the file is damaged, of another version or of another experiment.

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bayfed.config import Experiment, load_experiment, parse_experiment
+from bayfed.config import Experiment, experiment_hash, load_experiment, parse_experiment
 from bayfed.data import Site, load_sites
 from bayfed.episodes import Pools, draw_support, is_held_out
 from bayfed.episodes.protocols import PROTOCOLS
 from bayfed.errors import CheckpointError, ConfigError, ProtocolError
 from bayfed.evaluation.admission import Training, admit, training_of
-from bayfed.evaluation.checkpoint import Snapshot, experiment_hash, path_of, paths_in, read
+from bayfed.evaluation.checkpoint import Snapshot, path_of, paths_in, read
 from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.system import build_system, parameters
@@ -154,7 +154,7 @@ def _measure(
     experiment: Experiment, snapshots: Sequence[Snapshot], pools: Sequence[Pools], calibrated: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of every site under every snapshot, without what they have in common."""
-    method, store = build_system(experiment)
+    method, _, store = build_system(experiment)
     arms = [(snapshot, parameters(snapshot, method, experiment.seed)) for snapshot in snapshots]
     for site in pools:
         features = _features(store, site, experiment)

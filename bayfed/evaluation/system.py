@@ -8,6 +8,7 @@ from bayfed.config import Experiment
 from bayfed.errors import CheckpointError
 from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.features import (
+    Encoder,
     FeatureStore,
     Params,
     build_encoder,
@@ -18,14 +19,15 @@ from bayfed.methods import Method, build_method
 
 
 class System(NamedTuple):
-    """A method, and the store from which it is fed."""
+    """A method, the encoder before it, and the store of what the encoder's trunk gives."""
 
     method: Method
+    encoder: Encoder
     store: FeatureStore
 
 
 def build_system(experiment: Experiment) -> System:
-    """Build the method and the store of ``experiment``.
+    """Build the parts of ``experiment`` on the device that it names.
 
     Raises:
         ConfigError: the backbone, its settings or the device are not to be had.
@@ -34,7 +36,7 @@ def build_system(experiment: Experiment) -> System:
     encoder = build_encoder(experiment, resolve_device(experiment.device))
     directory = experiment.store.directory or default_directory()
     store = FeatureStore(directory, encoder.trunk, encoder.image_size, experiment.store.dtype)
-    return System(build_method(experiment.method, encoder), store)
+    return System(build_method(experiment.method, encoder), encoder, store)
 
 
 def parameters(snapshot: Snapshot, method: Method, seed: int) -> Params:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 
+from bayfed.config import Backbone as BackboneSettings
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError
-from bayfed.features.backbone import CONV4, Backbone, build_backbone
+from bayfed.features.backbone import CONV4, build_backbone
 from bayfed.features.tail import AdapterTail, IdentityTail, NetworkTail, Tail
 from bayfed.features.trunk import FrozenTrunk, IdentityTrunk, Trunk
 from bayfed.seeds import torch_stream
@@ -40,6 +43,8 @@ def resolve_device(name: str) -> torch.device:
 def build_encoder(experiment: Experiment, device: torch.device) -> Encoder:
     """Build the encoder of ``experiment``; the same seed gives the same parameters everywhere.
 
+    The last one is kept: many clients in one process share its weights.
+
     Raises:
         ConfigError: the backbone or its settings are unknown.
         WeightsError: the weights do not fit.
@@ -47,23 +52,37 @@ def build_encoder(experiment: Experiment, device: torch.device) -> Encoder:
     settings = experiment.backbone
     if settings.name == CONV4 and settings.trainable != "all":
         raise ConfigError("backbone.trainable: conv4 has no pretrained weights to freeze; use all")
-    backbone = build_backbone(settings, torch_stream(experiment.seed, "backbone"))
-    backbone.network.to(device)
     pool = experiment.method.grain == "image"
-    trunk, tail = _parts(experiment, backbone, pool, device)
-    return Encoder(trunk, tail, 1 if pool else settings.grid, settings.image_size)
+    return _build(settings, pool, experiment.seed, device, _version(settings.weights))
 
 
-def _parts(
-    experiment: Experiment, backbone: Backbone, pool: bool, device: torch.device
-) -> tuple[Trunk, Tail]:
-    settings = experiment.backbone
+def _version(path: Path | None) -> tuple[int, int] | None:
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _build(
+    settings: BackboneSettings,
+    pool: bool,
+    seed: int,
+    device: torch.device,
+    version: tuple[int, int] | None,
+) -> Encoder:
+    del version  # of the weights' file: another one is another encoder
+    backbone = build_backbone(settings, torch_stream(seed, "backbone"))
+    backbone.network.to(device)
+    grid = 1 if pool else settings.grid
     if settings.trainable == "all":
-        tail = NetworkTail(backbone, settings.grid, settings.smoothing, pool)
-        return IdentityTrunk(settings.image_size), tail
+        network = NetworkTail(backbone, settings.grid, settings.smoothing, pool)
+        return Encoder(IdentityTrunk(settings.image_size), network, grid, settings.image_size)
     channels = sum(backbone.channels)
+    tail: Tail
     if settings.trainable == "adapters":
-        trunk = FrozenTrunk(backbone, settings, "maps", device)
-        return trunk, AdapterTail(channels, pool)
-    trunk = FrozenTrunk(backbone, settings, "pooled" if pool else "tokens", device)
-    return trunk, IdentityTail(channels)
+        output, tail = "maps", AdapterTail(channels, pool)
+    else:
+        output, tail = "pooled" if pool else "tokens", IdentityTail(channels)
+    trunk = FrozenTrunk(backbone, settings, output, device)
+    return Encoder(trunk, tail, grid, settings.image_size)

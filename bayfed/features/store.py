@@ -20,9 +20,6 @@ from bayfed.errors import DataError, NumericalError
 from bayfed.features.preprocess import square
 from bayfed.features.trunk import Trunk
 
-CHUNK = 8
-"""Pictures in one pass of the trunk. Always as many: a sum may depend on the size of the batch."""
-
 
 def default_directory() -> Path:
     """Return the user's cache folder for features."""
@@ -30,9 +27,9 @@ def default_directory() -> Path:
     return Path(cache) / "bayfed" / "features"
 
 
-def _filled(inputs: Tensor) -> Tensor:
-    """Repeat the last picture until the pass is full."""
-    return torch.cat([inputs, inputs[-1:].expand(CHUNK - len(inputs), *inputs.shape[1:])])
+def _filled(inputs: Tensor, number: int) -> Tensor:
+    """Repeat the last picture until there are ``number``."""
+    return torch.cat([inputs, inputs[-1:].expand(number - len(inputs), *inputs.shape[1:])])
 
 
 def _block(path: Path) -> NDArray[np.generic]:
@@ -152,10 +149,11 @@ class FeatureStore:
 
     def _compute(self, images: list[SiteImage], path: Path) -> None:
         block: NDArray[np.generic] | None = None
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
+        batch = self._trunk.batch
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
             inputs = torch.stack([square(image.pixels(), self._size) for image in chunk])
-            outputs = self._trunk(_filled(inputs))[: len(chunk)].numpy()
+            outputs = self._trunk(_filled(inputs, batch))[: len(chunk)].numpy()
             if block is None:
                 dtype = outputs.dtype if outputs.dtype == np.uint8 else self._dtype
                 shape = (len(images), *outputs.shape[1:])

@@ -16,7 +16,7 @@ from bayfed.config import Backbone as BackboneSettings
 from bayfed.features.backbone import Backbone
 from bayfed.features.maps import align, pooled, to_tokens
 
-VERSION = 2
+VERSION = 3
 """Raised when the same settings start to give other numbers."""
 
 
@@ -26,6 +26,10 @@ class Trunk(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the output."""
+
+    @property
+    def batch(self) -> int:
+        """Pictures in one pass: always as many, since a sum may depend on how many there are."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map ``(n, 3, s, s)`` uint8 to ``(n, ...)``."""
@@ -41,6 +45,11 @@ class IdentityTrunk:
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the output."""
         return _digest("identity", self.image_size)
+
+    @property
+    def batch(self) -> int:
+        """Pictures in one pass."""
+        return 8
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return ``(n, 3, s, s)`` uint8 as it is."""
@@ -82,6 +91,11 @@ class FrozenTrunk:
             (self.backbone.mean, self.backbone.std),
             (s.image_size, s.grid, s.smoothing, self.output, self.device.type),
         )
+
+    @property
+    def batch(self) -> int:
+        """Pictures in one pass: few on a CPU, whose caches then hold the early maps."""
+        return 2 if self.device.type == "cpu" else 32
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

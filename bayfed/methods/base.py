@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from bayfed.episodes import EpisodeBatch
+from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Params
 
 

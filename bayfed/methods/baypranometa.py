@@ -21,7 +21,7 @@ from torch.func import grad, vmap
 
 from bayfed.config import Method as Settings
 from bayfed.config import top_count
-from bayfed.episodes import UNKNOWN, EpisodeBatch
+from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
 from bayfed.methods.contrastive import supervised_contrastive

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from bayfed.config import Method as Settings
-from bayfed.episodes import EpisodeBatch
+from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder
 from bayfed.features.tail import IdentityTail
 from bayfed.features.trunk import IdentityTrunk

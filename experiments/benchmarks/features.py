@@ -19,7 +19,6 @@ from bayfed.data import SiteImage, load_sites
 from bayfed.data.synthetic import write_sites
 from bayfed.features import Encoder, FeatureStore, build_encoder
 from bayfed.features.preprocess import square
-from bayfed.features.store import CHUNK
 from experiments.benchmarks.measure import (
     Sample,
     print_machine,
@@ -81,8 +80,9 @@ def stages(
 ) -> dict[str, Callable[[], object]]:
     """Return what is timed; every cold opening has a folder of its own."""
     size, dtype, names = encoder.image_size, settings.store.dtype, [i.name for i in images]
-    inputs = torch.stack([square(image.pixels(), size) for image in images[:CHUNK]])
-    filled = inputs.repeat(-(-CHUNK // len(inputs)), 1, 1, 1)[:CHUNK]
+    batch = encoder.trunk.batch
+    inputs = torch.stack([square(image.pixels(), size) for image in images[:batch]])
+    filled = inputs.repeat(-(-batch // len(inputs)), 1, 1, 1)[:batch]
     warm = FeatureStore(folder / "warm", encoder.trunk, size, dtype)
     features = warm.open(images)
     tokens = np.arange(min(TOKENS, features.read(names[:1]).shape[1]))
@@ -94,7 +94,7 @@ def stages(
     return {
         "cold: decode to store": cold,
         "decode and resize": lambda: [square(image.pixels(), size) for image in images],
-        "trunk": lambda: [encoder.trunk(filled) for _ in range(0, len(images), CHUNK)],
+        "trunk": lambda: [encoder.trunk(filled) for _ in range(0, len(images), batch)],
         "open a warm store": lambda: warm.open(images),
         "read all tokens": lambda: features.read(names),
         f"read {len(tokens)} tokens": lambda: features.read(names, tokens),

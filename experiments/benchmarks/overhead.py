@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bayfed.config import Experiment, parse_experiment
-from clients.factory import client_specs
+from clients.partition import client_specs
 from experiments.benchmarks.measure import Sample, goal, print_machine, print_table, wide_console
 from experiments.run import start
 from server import history

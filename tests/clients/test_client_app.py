@@ -160,9 +160,9 @@ def test_a_factory_is_opened_once_and_few_are_kept(monkeypatch: pytest.MonkeyPat
     opened: list[int] = []
     original = fakes.ToyFactory.open
 
-    def count(experiment: Any, partition: int, *rest: Any) -> Any:
+    def count(experiment: Any, partition: int) -> Any:
         opened.append(partition)
-        return original(experiment, partition, *rest)
+        return original(experiment, partition)
 
     monkeypatch.setattr(fakes.ToyFactory, "open", count)
     for client in (0, 0, 1, 0, 2, 0, 1):

@@ -12,10 +12,7 @@ from bayfed.errors import ConfigError, DataError, ProtocolError
 from bayfed.features.store import FeatureStore
 from bayfed.seeds import stream
 from clients.factory import Factory, client_specs, initial_parameters, lr_scales
-from clients.local import LocalPaths
 from tests import toys
-
-HERE = LocalPaths()
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ def make(tmp_path):
 
 
 def factory(experiment: Experiment, number: int = 0) -> Factory:
-    return Factory.open(experiment, number, HERE, "cpu")
+    return Factory.open(experiment, number)
 
 
 def same(one, other) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from bayfed.config import Experiment, parse_experiment
 from bayfed.errors import ConfigError
-from clients.local import LocalPaths, in_process, localise, pick_device, simulated
+from clients.local import LocalPaths, in_process, localise, simulated
 
 NAMED = {
     "data.root": ({"data": {"source": "folders", "root": "/server/data"}}, "data-dir"),
@@ -37,13 +37,6 @@ def test_a_simulated_node_opens_what_the_experiment_names() -> None:
         assert simulated()
         assert localise(experiment, LocalPaths()) == experiment
     assert not simulated()
-
-
-def test_a_missing_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert pick_device("auto") == "cpu"
-    with pytest.raises(ConfigError, match="no GPU"):
-        pick_device("cuda")
 
 
 def test_nothing_named_is_nothing_refused() -> None:

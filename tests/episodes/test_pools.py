@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bayfed.data import SiteImage
-from bayfed.episodes import EpisodeBatch, Pools, drop_copies, refuse_copies, stack
+from bayfed.episodes import Pools, drop_copies, refuse_copies
+from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.errors import ProtocolError
 from tests import toys
 

@@ -12,7 +12,9 @@ from PIL import Image
 from bayfed.config import Episode
 from bayfed.data.files import FileSource
 from bayfed.data.site import SiteImage
-from bayfed.episodes import UNKNOWN, EpisodeSampler, Pools, draw_support
+from bayfed.episodes import Pools, draw_support
+from bayfed.episodes.episode import UNKNOWN
+from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import DataError, ProtocolError
 from bayfed.features import Encoder
 from bayfed.features.tail import AdapterTail

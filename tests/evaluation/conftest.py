@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from bayfed.config import Experiment, dump_experiment, parse_experiment
-from bayfed.evaluation.checkpoint import Snapshot, experiment_hash
+from bayfed.config import Experiment, dump_experiment, experiment_hash, parse_experiment
+from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow, append_rows
 from bayfed.features import Params
 from bayfed.seeds import torch_stream
 from clients.factory import Factory, client_specs, initial_parameters
-from clients.local import LocalPaths
 from server import checkpoints
 
 FinishedRun = Callable[..., Path]
@@ -48,7 +47,7 @@ def _evaluated(
 ) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Return the rows and the pooled calibration, computed as a federation would."""
     names = range(len(client_specs(experiment)))
-    factories = [Factory.open(experiment, i, LocalPaths(), "cpu") for i in names]
+    factories = [Factory.open(experiment, i) for i in names]
     pooled: dict[str, torch.Tensor] = {}
     for _ in range(2):
         sums = [f.calibrate(theta, pooled, 0) for f in factories if f.trains]

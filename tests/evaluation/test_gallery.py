@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from bayfed.config import Experiment, load_experiment
+from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.data import Site, load_sites
 from bayfed.episodes import unseen_pools
 from bayfed.evaluation.calibrate import COUNTS
-from bayfed.evaluation.checkpoint import Snapshot, experiment_hash, path_of, read
+from bayfed.evaluation.checkpoint import Snapshot, path_of, read
 from bayfed.evaluation.gallery import (
     DARK,
     THRESHOLD_AT,

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from bayfed.config import experiment_hash
 from bayfed.errors import ConfigError
 from experiments import resolve as module
 from experiments.resolve import from_run_config, resolve
-from server.job import Job, experiment_hash
+from server.job import Job
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 

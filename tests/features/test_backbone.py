@@ -86,8 +86,8 @@ def test_conv4_has_nothing_to_freeze(trainable):
         build_encoder(settings, CPU)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused():
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert resolve_device("auto") == CPU
     with pytest.raises(ConfigError, match=r"^device: "):
         resolve_device("cuda")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bayfed.config import Episode, load_experiment
-from bayfed.episodes import EpisodeSampler, Pools
+from bayfed.episodes import Pools
+from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.features import build_encoder
 from bayfed.methods import BayPrAnoMeta, build_method
 from bayfed.methods.head import Head

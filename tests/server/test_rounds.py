@@ -11,11 +11,12 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Error, Message, MetricRecord
 
+from bayfed.config import experiment_hash
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError
 from bayfed.evaluation.table import read_rows
 from experiments.inprocess import InProcessGrid
 from server import checkpoints, history
-from server.job import Job, experiment_hash
+from server.job import Job
 from strategies.wire import ARRAYS, CONFIG, ERROR, INFO, METRICS, pack
 from tests import fakes
 
