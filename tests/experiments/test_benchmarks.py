@@ -83,7 +83,7 @@ def test_the_published_episode_moves_the_whole_network() -> None:
 
 
 def test_overhead(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.run.finish_run", lambda *_, **__: None)
+    monkeypatch.setattr("experiments.finish.finish_run", lambda *_, **__: None)
     monkeypatch.setattr(overhead, "WARMUP", 0)
     overhead.main(clients=2, rounds=1, episodes=1, width=4, backends="inprocess")
     said = capsys.readouterr().out

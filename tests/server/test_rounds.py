@@ -144,7 +144,7 @@ def test_the_first_round_by_hand(tmp_path: Path) -> None:
     fakes.play(job)
     means = []
     for client in range(3):
-        toy = fakes.ToyFactory(0, client, 8, None)  # type: ignore[arg-type]
+        toy = fakes.ToyFactory(0, client, 8)
         means.append(toy.batch(1, 0).mean(dim=0))
     # theta = 0, one local step of rate 1 lands on the batch mean
     torch.testing.assert_close(last(job).theta["w"], 0.5 * torch.stack(means).mean(dim=0))
