@@ -11,13 +11,14 @@ leave-one-image-out objective and the reference to the support's own scores are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from bayfed.config import Method as Settings
 from bayfed.config import top_count
@@ -28,6 +29,7 @@ from bayfed.methods.contrastive import supervised_contrastive
 from bayfed.methods.few import EmbeddedT, others_law, whole_law
 from bayfed.methods.folded import FoldedT, fold
 from bayfed.methods.head import Head, identity_head, initial_head
+from bayfed.methods.inner_loop import inner_loop
 from bayfed.methods.prior import build_prior, initial_effective, initial_prior
 from bayfed.normality import (
     NIW,
@@ -61,24 +63,30 @@ class Moments(NamedTuple):
 
 Support = Moments | Tensor
 """What the laws are made of; ``(k, c)`` vectors where these are fewer than dimensions."""
+Each = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Adapted(NamedTuple):
-    """A detector for one product.
+class Fit(NamedTuple):
+    """What an adaptation leaves behind, of one product or of a batch of episodes.
 
     Attributes:
-        params: Meta-parameters, for the tail and the scoring constants.
         head: The adapted head.
         law: Law of the next normal embedding, as a function of what the head maps.
         support_scores: ``(k,)`` leave-one-image-out scores of the support.
         support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
     """
 
-    params: Params
     head: Head
     law: Law
     support_scores: Tensor
     support_tokens: Tensor
+
+
+class Adapted(NamedTuple):
+    """A detector for one product: its fit, and the meta-parameters of tail and scoring."""
+
+    params: Params
+    fit: Fit
 
 
 class BayPrAnoMeta:
@@ -137,41 +145,49 @@ class BayPrAnoMeta:
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean outer loss of the episodes, and its parts.
 
-        The tail runs once over all images; adaptation and scoring run under vmap.
+        The tail runs once over all images; each episode is adapted and scored under vmap.
         """
         support = self._tokens(params, batch.support, batch.tokens)
         query = self._tokens(params, batch.query, batch.tokens)
+        start = Head(params["head.weight"], params["head.bias"])
+        many = Head(*(value.expand(len(batch), *value.shape) for value in start))
+        fits = self._fit(params, many, support, vmap)
         episode = partial(self._episode_loss, params)
-        losses, parts = vmap(episode)(support, query, batch.labels, batch.masks)
+        losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
         metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
         return losses.mean(), metrics
 
+    @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Adapted:
         """Adapt to ``(k, ...)`` trunk outputs of good images of one product."""
-        return self._adapt(params, self._tail(params, support.to(device_of(params))))
+        tokens = self._tail(params, support.to(device_of(params)))
+        head = Head(params["head.weight"], params["head.bias"])
+        return Adapted(params, self._fit(params, head, tokens, lambda one: one))
 
     def score(self, adapted: Adapted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
-        inputs, _ = self._split(adapted.head, tokens)
-        surprise = surprise_of(adapted.params, adapted.law, inputs)
+        fit = adapted.fit
+        inputs, _ = self._split(fit.head, tokens)
+        surprise = surprise_of(adapted.params, fit.law, inputs)
         image = self._image_score(surprise)
-        log_odds = _log_odds(adapted.params, "score", image, adapted.support_scores.mean())
+        log_odds = _log_odds(adapted.params, "score", image, fit.support_scores.mean())
         if self._patch:
             return Scores(image.cpu(), surprise.cpu(), log_odds.cpu(), None)
-        p_value = adapted.law.p_value(inputs[:, 0])
+        p_value = fit.law.p_value(inputs[:, 0])
         return Scores(image.cpu(), None, log_odds.cpu(), p_value.cpu())
 
     def support_scores(self, adapted: Adapted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
-        return adapted.support_scores.cpu()
+        return adapted.fit.support_scores.cpu()
 
     def size(self, adapted: Adapted) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
-        dim = adapted.law.location.shape[-1]
-        numbers = sum(t.numel() for t in adapted.head) + dim + dim * (dim + 1) // 2
+        fit = adapted.fit
+        dim = fit.law.location.shape[-1]
+        numbers = sum(t.numel() for t in fit.head) + dim + dim * (dim + 1) // 2
         tail = [v for k, v in adapted.params.items() if k.startswith("tail.")]
-        return BYTES * (numbers + sum(t.numel() for t in tail) + adapted.support_scores.numel())
+        return BYTES * (numbers + sum(t.numel() for t in tail) + fit.support_scores.numel())
 
     def _tokens(self, params: Params, stored: Tensor, subset: Tensor | None) -> Tensor:
         """Run the tail over ``(b, n, ...)`` trunk outputs: ``(b, n, t, c)`` tokens."""
@@ -199,23 +215,40 @@ class BayPrAnoMeta:
             return images
         return temper(images, params["prior.log_effective"].exp().to(images.mean.dtype))
 
-    def _adapt(self, params: Params, tokens: Tensor) -> Adapted:
-        """Run the inner loop on ``(k, t, c)`` support tokens and recompute the posterior."""
+    def _fit(self, params: Params, head: Head, tokens: Tensor, each: Each) -> Fit:
+        """Run the inner loop on support tokens and recompute the posterior.
+
+        Args:
+            params: The meta-parameters.
+            head: The head before the inner loop; one for each episode of a batch.
+            tokens: ``(k, t, c)``, with a leading episode dimension for a batch.
+            each: ``vmap`` for a batch, the identity for one episode.
+        """
         prior = build_prior(params)
-        head = Head(params["head.weight"], params["head.bias"])
-        shared = None if self._settings.normalise else self._support(params, tokens)
-        objective = partial(self._inner_objective, params, prior, tokens, shared)
-        for _ in range(self._settings.inner.steps):
-            gradient = grad(objective)(head)
-            if self._settings.inner.order == "first":
-                gradient = Head(*(g.detach() for g in gradient))
-            rate = params["inner.log_lr"].exp()
-            head = Head(*(h - rate * g for h, g in zip(head, gradient, strict=True)))
+        # Statistics of what does not depend on the head are taken once.
+        shared = () if self._settings.normalise else (each(partial(self._support, params))(tokens),)
+        objective = each(partial(self._inner_objective, params, prior))
+        settings = self._settings.inner
+        if settings.steps:
+            adapted = inner_loop(
+                lambda fast: objective(Head(**fast), tokens, *shared).sum(),
+                head._asdict(),
+                params["inner.log_lr"].exp(),
+                settings.steps,
+                settings.order == "exact",
+            )
+            head = Head(**adapted)
+        law, scores, mean = each(partial(self._posterior, params, prior))(head, tokens, *shared)
+        return Fit(head, law, scores, mean)
+
+    def _posterior(
+        self, params: Params, prior: NIW, head: Head, tokens: Tensor, shared: Support | None = None
+    ) -> tuple[Law, Tensor, Tensor]:
+        """Return the law given the whole support, and how the rest of it sees each image."""
         inputs, linear = self._split(head, tokens)
         support = self._support(params, inputs) if shared is None else shared
         surprise = surprise_of(params, self._others(prior, support, linear), inputs)
-        law = self._whole(prior, support, linear)
-        return Adapted(params, head, law, self._image_score(surprise), surprise.mean())
+        return self._whole(prior, support, linear), self._image_score(surprise), surprise.mean()
 
     def _support(self, params: Params, inputs: Tensor) -> Support:
         if self._low_rank:
@@ -242,9 +275,9 @@ class BayPrAnoMeta:
         self,
         params: Params,
         prior: NIW,
-        tokens: Tensor,
-        shared: Support | None,
         head: Head,
+        tokens: Tensor,
+        shared: Support | None = None,
     ) -> Tensor:
         r"""Return the support's mean negative log density per token and dimension.
 
@@ -273,22 +306,21 @@ class BayPrAnoMeta:
         return surprise.topk(count, dim=-1).values.mean(-1)
 
     def _episode_loss(
-        self, params: Params, support: Tensor, query: Tensor, labels: Tensor, masks: Tensor
+        self, params: Params, fit: Fit, query: Tensor, labels: Tensor, masks: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        adapted = self._adapt(params, support)
-        inputs, linear = self._split(adapted.head, query)
-        surprise = surprise_of(params, adapted.law, inputs)
+        inputs, linear = self._split(fit.head, query)
+        surprise = surprise_of(params, fit.law, inputs)
         image = self._image_score(surprise)
-        logits = _log_odds(params, "score", image, adapted.support_scores.mean())
+        logits = _log_odds(params, "score", image, fit.support_scores.mean())
         settings = self._settings.loss
         parts = {"log_odds": balanced_cross_entropy(logits, labels, settings.class_prior)}
         total = parts["log_odds"]
         if settings.contrastive:
-            summary = self._summary(adapted, linear, surprise, inputs)
+            summary = self._summary(fit, linear, surprise, inputs)
             parts["contrastive"] = supervised_contrastive(summary, labels, settings.temperature)
             total = total + settings.contrastive * parts["contrastive"]
         if settings.dense:
-            dense = _log_odds(params, "dense", surprise, adapted.support_tokens)
+            dense = _log_odds(params, "dense", surprise, fit.support_tokens)
             known = (masks != UNKNOWN).to(dense.dtype)
             marked = (masks == 1).to(dense.dtype)
             parts["dense"] = balanced_cross_entropy(
@@ -298,12 +330,12 @@ class BayPrAnoMeta:
         parts["accuracy"] = ((logits > 0) == (labels > 0.5)).to(total.dtype).mean()
         return total, parts
 
-    def _summary(self, adapted: Adapted, linear: Head, surprise: Tensor, inputs: Tensor) -> Tensor:
+    def _summary(self, fit: Fit, linear: Head, surprise: Tensor, inputs: Tensor) -> Tensor:
         """Return one ``(q, d)`` embedding an image: its most surprising tokens, centred."""
         count = top_count(self._settings.top_k, surprise.shape[-1])
         index = surprise.topk(count, dim=-1).indices
         index = index[..., None].expand(*index.shape, inputs.shape[-1])
-        return linear.embed(inputs.gather(-2, index).mean(-2)) - adapted.law.location
+        return linear.embed(inputs.gather(-2, index).mean(-2)) - fit.law.location
 
 
 def device_of(params: Params) -> torch.device:

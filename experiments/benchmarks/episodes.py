@@ -6,6 +6,7 @@ python -m experiments.benchmarks.episodes --threads 2
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Annotated, Any
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ import torch
 import typer
 from rich.console import Console
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from bayfed.config import Method as Settings
 from bayfed.episodes.episode import EpisodeBatch
@@ -153,18 +155,17 @@ def step_of(method: BayPrAnoMeta, batch: EpisodeBatch) -> Callable[[], object]:
     return step
 
 
-def loop(function: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> Callable[..., Any]:
+def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     """Do what ``vmap`` does, one episode after the other.
 
     >>> loop(lambda x: (2 * x, {}))(torch.arange(3))[0].tolist()
     [0, 2, 4]
     """
 
-    def run(*batched: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        results = [function(*parts) for parts in zip(*batched, strict=True)]
-        first = results[0][1]
-        named = {name: torch.stack([parts[name] for _, parts in results]) for name in first}
-        return torch.stack([value for value, _ in results]), named
+    def run(*batched: Any) -> Any:
+        number = len(tree_leaves(batched)[0])
+        each = (tree_map(itemgetter(i), batched) for i in range(number))
+        return tree_map(lambda *parts: torch.stack(parts), *(function(*one) for one in each))
 
     return run
 

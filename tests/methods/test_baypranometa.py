@@ -76,7 +76,7 @@ def test_the_image_grain_at_the_papers_settings_equals_scipy():
     found = method.score(adapted, episode.query[0])
     z = torch.nn.functional.layer_norm
     embed = [
-        z(x[0, :, 0] @ adapted.head.weight.mT + adapted.head.bias, (8,)).numpy()
+        z(x[0, :, 0] @ adapted.fit.head.weight.mT + adapted.fit.head.bias, (8,)).numpy()
         for x in (episode.support, episode.query)
     ]
     numbers = niw_by_numpy(build_prior(params), embed[0][:, None])
@@ -119,7 +119,7 @@ def test_an_inner_step_descends_the_objective_by_independent_computation(objecti
         return objective_by_scipy(*rest, flat[:6].reshape(2, 3), flat[6:], effective, {**inner})
 
     start = np.concatenate([weight.ravel(), bias])
-    found = method.adapt(params, tokens).head
+    found = method.adapt(params, tokens).fit.head
     step = np.concatenate([found.weight.ravel(), found.bias]) - start
     np.testing.assert_allclose(-step, optimize.approx_fprime(start, value, 1e-7), atol=1e-5)
 

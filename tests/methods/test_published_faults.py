@@ -62,7 +62,7 @@ def test_fault_2_inner_steps_move_the_head_and_lower_the_supports_objective(obje
         method = toys.method(exact=True, inner=inner, prior={"effective": 9.0})
         params = double(method.initial(0))
         tokens = toys.batch(1, dtype=np.float64).support[0]
-        head = method.adapt(params, tokens).head
+        head = method.adapt(params, tokens).fit.head
         moved.append((head.weight - params["head.weight"]).norm().item())
         z = head.embed(tokens)
         values = []
@@ -91,12 +91,12 @@ def test_fault_3_the_posterior_is_that_of_the_adapted_embeddings():
         embedded = head.embed(support).flatten(0, 1)
         return predictive(posterior(build_prior(params), sufficient_statistics(embedded)))
 
-    expected, stale = law_behind(adapted.head), law_behind(initial)
+    expected, stale = law_behind(adapted.fit.head), law_behind(initial)
     points = support.flatten(0, 1)
-    distance = expected.mahalanobis(adapted.head.embed(points))
-    torch.testing.assert_close(adapted.law.location, expected.location)
-    torch.testing.assert_close(adapted.law.distance(points), distance)
-    assert not torch.allclose(adapted.law.location, stale.location, rtol=1e-2)
+    distance = expected.mahalanobis(adapted.fit.head.embed(points))
+    torch.testing.assert_close(adapted.fit.law.location, expected.location)
+    torch.testing.assert_close(adapted.fit.law.distance(points), distance)
+    assert not torch.allclose(adapted.fit.law.location, stale.location, rtol=1e-2)
 
 
 @pytest.mark.parametrize(("grid", "repeats"), [(1, 60), (2, 40)])
@@ -141,7 +141,7 @@ def test_fault_6_embeddings_do_not_collapse_in_training(contrastive):
         if step % 18 < 6:
             with torch.no_grad():
                 adapted = method.adapt(params, episodes.support[0])
-                ranks.append(effective_rank(adapted.head.embed(episodes.query[0])))
+                ranks.append(effective_rank(adapted.fit.head.embed(episodes.query[0])))
         loss, _ = method.loss(params, episodes)
         optimiser.zero_grad()
         loss.backward()

@@ -1,0 +1,48 @@
+"""The inner loop: a few gradient steps of fast weights, through which the outer loss can see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bayfed.features import Params
+
+
+def inner_loop(
+    objective: Callable[[Params], Tensor], start: Params, rate: Tensor, steps: int, exact: bool
+) -> Params:
+    r"""Return the fast weights after ``steps`` gradient steps from ``start``.
+
+    .. math:: \phi_{s+1} = \phi_s - \alpha \nabla_\phi F(\phi_s)
+
+    A batch of episodes is adapted at once if :math:`F` is the sum of their objectives and each
+    weight has a leading episode dimension: no episode's weights enter another's objective.
+
+    Args:
+        objective: :math:`F`, a scalar.
+        start: :math:`\phi_0`, by name.
+        rate: :math:`\alpha`, ``()``; may be a meta-parameter.
+        steps: Their number.
+        exact: Differentiate through the steps; else their gradients are constants (first order).
+            Where autograd is off, nothing is differentiated and this has no effect.
+
+    Source: Finn et al. 2017, equation 1.
+
+    >>> fast = inner_loop(lambda w: w["w"].square().sum(), {"w": torch.ones(1)},
+    ...                   torch.tensor(0.25), 2, exact=True)
+    >>> fast["w"].tolist()
+    [0.25]
+    """
+    through = exact and torch.is_grad_enabled()
+    fast = start
+    for _ in range(steps):
+        with torch.enable_grad():
+            fast = {
+                k: v if v.requires_grad else v.detach().requires_grad_() for k, v in fast.items()
+            }
+            names, weights = zip(*fast.items(), strict=True)
+            gradients = torch.autograd.grad(objective(fast), weights, create_graph=through)
+        fast = {n: w - rate * g for n, w, g in zip(names, weights, gradients, strict=True)}
+    return fast
