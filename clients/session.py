@@ -12,7 +12,7 @@ import torch
 from flwr.app import ConfigRecord, Context, Message
 from pydantic import ValidationError
 
-from bayfed.config import Experiment
+from bayfed.config import Experiment, key_of
 from bayfed.errors import ConfigError, FederationError
 from bayfed.fingerprint import fingerprint
 from clients.local import LocalPaths, localise, simulated
@@ -114,5 +114,5 @@ def _parse(text: str) -> Experiment:
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        key = key_of(error.errors()[0]["loc"])
         raise ConfigError(f"the experiment in the message is not valid at {key!r}") from error

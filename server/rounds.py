@@ -177,7 +177,7 @@ class Federation:
             raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
 
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
-        if self.experiment.method.prior.init != "empirical-bayes":
+        if not self.experiment.method.pools_statistics:
             return {}, []
         training = [member for member in self.members if member.trains]
         replies = self._query("query.statistics", "statistics", 0, {}, training)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bayfed.config import Experiment, Method, parse_experiment
+from bayfed.config import BayPrAnoMeta as Settings
+from bayfed.config import Experiment, parse_experiment
 from bayfed.data import Site, SiteImage
 from bayfed.episodes import Pools
 from bayfed.episodes.episode import EpisodeBatch
@@ -149,7 +150,7 @@ def method(channels: int = 4, grid: int = 3, exact: bool = False, **settings: An
     """The method on tokens of ``channels``; ``grid=1`` is the image grain."""
     base = {"prior": {"effective": 4.0}, "top_k": 0.3}
     return BayPrAnoMeta(
-        Method.model_validate(_merged(base, settings)), encoder(channels, grid, exact)
+        Settings.model_validate(_merged(base, settings)), encoder(channels, grid, exact)
     )
 
 

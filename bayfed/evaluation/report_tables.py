@@ -210,16 +210,21 @@ def _scaled(value: float | None, scale: float, digits: int) -> str:
 def settings_table(experiment: Experiment) -> dict[str, str]:
     """Return the settings that say what was run; the page also holds all of them."""
     data, method, federation = experiment.data, experiment.method, experiment.federation
-    inner, server, evaluation = method.inner, federation.server, experiment.evaluation
+    inner, server, evaluation = (
+        getattr(method, "inner", None),
+        federation.server,
+        experiment.evaluation,
+    )
     held_out = ", ".join(experiment.protocol.holdout)
     synthetic = f"synthetic, {data.synthetic.products} products"
     fraction = f"fraction {federation.fraction:g} a round"
+    adaptation = f"{inner.steps} steps of {inner.lr:g}, {inner.order}" if inner else "none"
     return {
         "Method": f"{method.name}, {method.grain} grain",
         "Protocol": experiment.protocol.name + (f", held out: {held_out}" if held_out else ""),
         "Data": synthetic if data.source == "synthetic" else str(data.root),
         "Backbone": f"{experiment.backbone.name}, trainable: {experiment.backbone.trainable}",
-        "Inner loop": f"{inner.steps} steps of {inner.lr:g}, {inner.order}",
+        "Inner loop": adaptation,
         "Outer loop": f"{federation.rounds} rounds × {federation.episodes} episodes a client",
         "Server": f"{server.optimizer}, rate {server.lr:g}, {server.aggregate} averaged",
         "Clients": f"one per {federation.clients.partition}, {fraction}",

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
 
-from bayfed.config import Method as Settings
+from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.config import top_count
 from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
 from bayfed.features import Encoder, Params

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from bayfed.config import Method as Settings
+from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder
 from bayfed.features.tail import IdentityTail

@@ -1,0 +1,134 @@
+"""The one schema of an experiment, read from YAML and changed by ``key=value``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from bayfed.config.data import Data, Protocol
+from bayfed.config.features import Backbone, Store
+from bayfed.config.methods import BayPrAnoMeta, Method
+from bayfed.config.settings import Settings
+from bayfed.config.training import Episode, Evaluation, Federation
+from bayfed.errors import ConfigError
+
+_HARMLESS = {
+    "name": True,
+    "store": {"directory"},
+    "federation": {"backend", "rounds", "timeout", "workers", "gpu_share"},
+    "evaluation": {"heatmaps"},
+}
+"""Settings that may change between a run and its resumption: they do not change a number."""
+
+
+class Experiment(Settings):
+    """Everything that defines a run."""
+
+    name: str = "experiment"
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: Data = Data()
+    protocol: Protocol = Protocol()
+    backbone: Backbone = Backbone()
+    store: Store = Store()
+    method: Method = BayPrAnoMeta()
+    episode: Episode = Episode()
+    federation: Federation = Federation()
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _name_the_default(cls, value: object) -> object:
+        # The name decides which settings there are, so it cannot be left to a field's default.
+        if isinstance(value, dict) and "name" not in value:
+            return {"name": BayPrAnoMeta().name, **value}
+        return value
+
+
+def _assign(tree: dict[str, Any], text: str) -> None:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise ConfigError(f"setting {text!r} is not of the form key=value")
+    *path, last = key.strip().split(".")
+    node = tree
+    for part in path:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"setting {key!r}: {part!r} is a value, not a group")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"setting {key!r}: {value!r} is not a YAML value") from error
+
+
+def parse_experiment(tree: dict[str, Any], origin: str = "settings") -> Experiment:
+    """Validate ``tree``; the error names ``origin`` and the key.
+
+    >>> parse_experiment({"seed": 3}).seed
+    3
+    """
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = key_of(first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{origin}: unknown setting {key!r}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{origin}: {f'{key}: ' if key else ''}{message}") from None
+
+
+def key_of(location: Sequence[str | int]) -> str:
+    """Return the dotted key of a place in an experiment, as a user writes it.
+
+    >>> key_of(("method", "padim", "ridge"))  # the name that chose among the methods is no key
+    'method.ridge'
+    """
+    keys = [str(part) for part in location]
+    if keys[:1] == ["method"] and len(keys) > 2:
+        del keys[1]
+    return ".".join(keys)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from a YAML file and apply ``key.path=value`` overrides.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or wrong.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # also no UTF-8, or a date out of range
+        raise ConfigError(f"{path}: not a YAML file") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a mapping of settings is expected")
+    for text in overrides:
+        _assign(tree, text)
+    return parse_experiment(tree, str(path))
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """Return the YAML text of ``experiment``, every setting spelled out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def experiment_hash(experiment: Experiment) -> str:
+    """Return a hash of every setting that changes a result.
+
+    >>> a = Experiment.model_validate({"federation": {"workers": 1}})
+    >>> experiment_hash(a) == experiment_hash(Experiment())
+    True
+    """
+    tree = experiment.model_dump(mode="json", exclude=_HARMLESS)  # type: ignore[arg-type]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

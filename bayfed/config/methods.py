@@ -1,0 +1,161 @@
+"""The systems, each a group of settings chosen by its name."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bayfed.config.settings import Count, NonNegative, Positive, Settings
+
+
+class Inner(Settings):
+    """The inner loop: adaptation of the head to one product's support."""
+
+    steps: Annotated[int, Field(ge=0)] = 3
+    lr: NonNegative = 0.05
+    """Inner rate at round 0; it is a meta-parameter."""
+    order: Literal["exact", "first"] = "exact"
+    """``first`` ignores how the inner gradient depends on the meta-parameters."""
+    objective: Literal["leave-one-out", "predictive"] = "leave-one-out"
+    """Whose likelihood is raised: an image's under the others, or the support's under itself."""
+    volume: bool = True
+    """Count the head's log volume, without which shrinking everything raises the likelihood."""
+
+
+class Prior(Settings):
+    """The Normal-Inverse-Wishart prior at round 0."""
+
+    init: Literal["fixed", "empirical-bayes"] = "fixed"
+    covariance: Literal["isotropic", "diagonal", "full"] = "diagonal"
+    kappa: Positive = 0.01
+    extra_dof: Positive = 2.0
+    """nu0 - (d - 1) > 0."""
+    scale: Positive = 1.0
+    """Psi0 = scale * I; with empirical Bayes, observations the pooled covariance is worth."""
+    effective: Positive = 32.0
+    """Effective observations an image contributes at the patch grain."""
+
+
+class Loss(Settings):
+    """The outer loss."""
+
+    class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    contrastive: NonNegative = 0.1
+    temperature: Positive = 0.07
+    dense: NonNegative = 0.0
+    """Weight of the token-level log-odds where masks exist."""
+
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class System(Settings):
+    """What every system has."""
+
+    grain: Literal["image", "patch"] = "patch"
+    """Whether an image is one pooled token, or the tokens of a grid."""
+    rates: dict[str, NonNegative] = {}
+    """Multiplier of the server's learning rate for parameters whose name starts with the key."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are meta-parameters that training can move."""
+        return False
+
+    @property
+    def pools_statistics(self) -> bool:
+        """Whether the factories' additive statistics shape round 0."""
+        return False
+
+
+class BayPrAnoMeta(System):
+    """Bayesian Proto-MAML."""
+
+    name: Literal["baypranometa"] = "baypranometa"
+    embedding: Annotated[int, Field(ge=2)] | None = None
+    """Output dimension of the head; empty = as many as the trunk has, starting at the identity."""
+    normalise: bool = False
+    """LayerNorm on the embeddings (the paper's head)."""
+    top_k: Fraction = 0.01
+    """Fraction of the patches whose mean surprise is the image score."""
+    inner: Inner = Inner()
+    prior: Prior = Prior()
+    loss: Loss = Loss()
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are meta-parameters that training can move."""
+        return True
+
+    @property
+    def pools_statistics(self) -> bool:
+        """Whether the factories' additive statistics shape round 0."""
+        return self.prior.init == "empirical-bayes"
+
+
+class PatchCore(System):
+    """Distance to the nearest patch of a coreset of the support."""
+
+    name: Literal["patchcore"] = "patchcore"
+    grain: Literal["patch"] = "patch"
+    coreset: Fraction = 0.1
+    """Fraction of the support's patches that the memory keeps."""
+    neighbours: Count = 9
+    """Patches of the memory around the nearest one that reweight an image's score."""
+
+
+class AnomalyDINO(System):
+    """Cosine distance to the nearest patch of the turned supports."""
+
+    name: Literal["anomalydino"] = "anomalydino"
+    grain: Literal["patch"] = "patch"
+    turns: Annotated[int, Field(ge=1, le=64)] = 8
+    """Rotations of each support image, evenly spaced over the circle."""
+    top_k: Fraction = 0.01
+    """Fraction of the patches whose mean distance is the image score."""
+
+
+class PaDiM(System):
+    """A Gaussian for each position of the grid."""
+
+    name: Literal["padim"] = "padim"
+    grain: Literal["patch"] = "patch"
+    channels: Count | None = 100
+    """Channels drawn at random; empty = all."""
+    ridge: Positive = 0.01
+    """Added to the diagonal of each covariance."""
+
+
+class Mahalanobis(System):
+    """One Gaussian of pooled features with a shrunk covariance."""
+
+    name: Literal["mahalanobis"] = "mahalanobis"
+    grain: Literal["image"] = "image"
+
+
+class PCAResidual(System):
+    """Distance to the principal subspace of the support's tokens."""
+
+    name: Literal["pca"] = "pca"
+    variance: Fraction = 0.95
+    """Fraction of the variance that the subspace holds."""
+    top_k: Fraction = 0.01
+    """Fraction of the patches whose mean residual is the image score."""
+
+
+Method = Annotated[
+    BayPrAnoMeta | PatchCore | AnomalyDINO | PaDiM | Mahalanobis | PCAResidual,
+    Field(discriminator="name"),
+]
+"""The settings of any system."""
+
+
+def top_count(fraction: float, tokens: int) -> int:
+    """Return how many of ``tokens`` patches the fraction ``fraction`` means, at least one.
+
+    >>> top_count(0.01, 784)
+    8
+    """
+    return max(1, math.ceil(fraction * tokens))

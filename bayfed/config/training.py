@@ -1,0 +1,72 @@
+"""Episodes, the federation that runs them, and what is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bayfed.config.settings import Count, Positive, Settings
+
+
+class Episode(Settings):
+    """Size of a training episode."""
+
+    shots: Annotated[int, Field(ge=2)] = 5
+    normals: Count = 8
+    anomalies: Count = 8
+    tokens: Count | None = None
+    """Seeded subset of the patches used in training; empty = all."""
+
+
+class Clients(Settings):
+    """How sites become clients."""
+
+    partition: Literal["site", "group", "dirichlet"] = "site"
+    number: Count | None = None
+    alpha: Positive = 1.0
+
+
+class Server(Settings):
+    """The outer loop on the server."""
+
+    aggregate: Literal["gradient", "parameters"] = "gradient"
+    local_steps: Count = 1
+    local_lr: Positive = 0.01
+    optimizer: Literal["sgd", "adam", "yogi"] = "adam"
+    lr: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip: Positive | None = None
+    """Largest norm of the aggregated update."""
+
+
+class Federation(Settings):
+    """Rounds, clients and what they run on."""
+
+    backend: Literal["ray", "inprocess"] = "ray"
+    rounds: Annotated[int, Field(ge=0)] = 10
+    episodes: Count = 8
+    """Episodes a client contributes to one step."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    quorum: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the sampled clients that must answer well."""
+    timeout: Positive = 600.0
+    """Seconds a round may take."""
+    workers: Count | None = None
+    """Ray actors; empty = one for each core."""
+    gpu_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of a GPU a client occupies."""
+    clients: Clients = Clients()
+    server: Server = Server()
+
+
+class Evaluation(Settings):
+    """What is measured, and how often."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Evaluate every n rounds besides the first and the last; 0 = only these two."""
+    shots: Annotated[int, Field(ge=2)] = 5
+    draws: Count = 3
+    fpr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    heatmaps: Annotated[int, Field(ge=0)] = 4
+    """Sites shown with heatmaps in the report."""
