@@ -16,7 +16,6 @@ from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
 from bayfed.evaluation.calibrate import calibrate_site
-from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.system import System, build_system
 from bayfed.features import (
     Params,
@@ -165,6 +164,9 @@ class Factory:
         round: int,  # noqa: A002, ARG002
     ) -> list[dict[str, Any]]:
         """Return the rows of results of the sites that this client evaluates."""
+        # Late: the metrics load scikit-learn, and a process that trains has no use for it.
+        from bayfed.evaluation.site import evaluate_site
+
         experiment, params = self._experiment, self._local(params)
         rows: list[dict[str, Any]] = []
         for holding in self._holdings:

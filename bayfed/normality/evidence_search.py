@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize
 from torch import Tensor
 
 from bayfed.normality.linalg import check_finite
@@ -67,6 +66,8 @@ def maximise_evidence(sites: SufficientStatistics, prior: NIW) -> NIW:
     >>> bool(log_evidence(better, site) > log_evidence(prior, site))
     True
     """
+    from scipy import optimize  # late: a prior is fitted once in a run, by the server
+
     check_proper(prior)
     exact_prior = NIW(*(value.detach().cpu().double() for value in prior))
     exact_sites = SufficientStatistics(*(value.detach().cpu().double() for value in sites))

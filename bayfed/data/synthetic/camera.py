@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from bayfed.data.site import Pixels
 from bayfed.data.synthetic.canvas import Colour, Colours, Field, Rng, grid, paint
@@ -55,6 +54,8 @@ class Camera:
 
         ``rng`` draws the exposure, the sway of the lamp and the sensor noise.
         """
+        from scipy.ndimage import gaussian_filter  # late: only who draws pays for it
+
         x, y = grid(scene.shape[1:])
         exposure, sway = rng.normal(1, 0.02), rng.normal(0, 0.015, 2)
         across, down = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 import numpy as np
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from bayfed.data.site import Mask
 from bayfed.data.synthetic import defects, moved
@@ -65,6 +64,8 @@ def changed(before: Colours, after: Colours) -> Mask:
     a, b are the (3, H, W) pictures and tau is :data:`VISIBLE`. Gaps up to 1/32 of
     the shorter side are closed: the mask is the region that a person would outline.
     """
+    from scipy.ndimage import maximum_filter, minimum_filter  # late, as in the camera
+
     mask = np.abs(np.clip(after, 0, 1) - np.clip(before, 0, 1)).max(axis=0) > VISIBLE
     reach = max(1, round(min(mask.shape) / 64))
     grown = maximum_filter(np.pad(mask, reach), 2 * reach + 1)
