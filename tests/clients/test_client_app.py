@@ -24,6 +24,7 @@ from strategies.wire import (
     arrays_of,
     metrics_of,
     pack,
+    unpack,
 )
 from tests import fakes
 
@@ -94,11 +95,11 @@ def test_an_evaluate_reply_holds_rows_and_no_tensor() -> None:
 
 
 def test_queries_reply_with_sums() -> None:
-    assert ask("query.statistics")[ARRAYS].keys() == {"n", "sum"}
+    assert unpack(ask("query.statistics")[ARRAYS]).keys() == {"n", "sum"}
     stage = ask("query.calibrate", {ARRAYS: pack(THETA)})[ARRAYS]
-    assert stage.keys() == {"sum", "count"}
+    assert unpack(stage).keys() == {"sum", "count"}
     second = ask("query.calibrate", {ARRAYS: pack(THETA), CALIBRATION: stage})[ARRAYS]
-    assert second.keys() == {"bins"}
+    assert unpack(second).keys() == {"bins"}
     described = ask("query.describe")[INFO]
     assert described["trains"] is True
     assert described["partitions"] == 4
