@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bayfed.errors import FederationError
-from experiments.processes import Home, flower_home, free_port, start_superlink
+from experiments.processes import ROOT, Home, flower_home, free_port, start_superlink
 from experiments.simulation import check, submit, wait
 from server.job import Job
 
-NodeConfig = Mapping[str, str]
+NodeConfig = Mapping[str, int | str]
 """What a node decides for itself: ``data-dir``, ``weights``, ``store-dir``."""
 
 
@@ -24,36 +25,37 @@ def deploy(job: Job, nodes: Sequence[NodeConfig]) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     job.outcome.unlink(missing_ok=True)
     with flower_home(job.out / "flower.log") as home:
+        ports = [free_port() for _ in nodes]
+        start_superexec(home, ports)  # first, for it has the most to load
         superlink = start_superlink(home)
-        for partition, own in enumerate(nodes):
-            start_supernode(home, superlink.port, partition, len(nodes), own)
+        for partition, (port, own) in enumerate(zip(ports, nodes, strict=True)):
+            place: NodeConfig = {"partition-id": partition, "num-partitions": len(nodes)}
+            start_supernode(home, superlink.port, port, {**place, **own})
         run = submit(home, job)
         wait(superlink, job, "flwr-serverapp")
         check(home, job, run)
 
 
-def start_supernode(
-    home: Home, port: int, partition: int, partitions: int, own: NodeConfig
-) -> None:
-    """Start the node of one factory, connected to the SuperLink on ``port``."""
-    config = [f"partition-id={partition}", f"num-partitions={partitions}"]
-    config += [f"{key}={_toml(value)}" for key, value in own.items()]
+def start_supernode(home: Home, superlink: int, port: int, config: NodeConfig) -> None:
+    """Start the node of one factory on ``port``, connected to the port ``superlink``."""
     home.start(
         [
-            "flower-supernode",
-            "--insecure",
-            "--superlink",
-            f"127.0.0.1:{port}",
-            "--port",
-            str(free_port()),
-            "--node-config",
-            " ".join(config),
+            *("flower-supernode", "--insecure", "--isolation", "process"),
+            *("--superlink", f"127.0.0.1:{superlink}"),
+            *("--port", str(port)),
+            *("--node-config", " ".join(f"{key}={_toml(own)}" for key, own in config.items())),
         ]
     )
 
 
-def _toml(value: str) -> str:
-    if '"' in value or "\n" in value:
+def start_superexec(home: Home, ports: Sequence[int]) -> None:
+    """Start what runs the clients of the nodes on ``ports``."""
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    home.start([sys.executable, "-P", str(ROOT / "experiments" / "superexec.py"), *addresses])
+
+
+def _toml(value: int | str) -> str:
+    if {'"', "\n"} & set(str(value)):
         raise FederationError(f"{value!r}: a quote or a line break cannot stand in a node's config")
     return json.dumps(value, ensure_ascii=False)
 

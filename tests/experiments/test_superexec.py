@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
+
+from experiments import superexec
+
+AWAY = httpx.ConnectError("nobody listens")
+
+
+class Node:
+    """Answers with what it was given, one after the other, and then with nothing."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+
+    def AcquireTask(self, request: AcquireTaskRequest) -> AcquireTaskResponse:  # noqa: N802
+        assert list(request.supported_task_types) == ["flwr-clientapp"]
+        answer = self.answers.pop(0) if self.answers else ""
+        if isinstance(answer, Exception):
+            raise answer
+        return AcquireTaskResponse(token=answer)
+
+
+def started(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node], rounds: int) -> list[Any]:
+    """Serve ``nodes`` for some rounds and return for whom a process was started."""
+    found: list[Any] = []
+    pauses = iter(range(rounds - 1))
+
+    def pause(_: float) -> None:
+        if next(pauses, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(superexec, "_connect", nodes.__getitem__)
+    monkeypatch.setattr(superexec, "warm_context", lambda: None)
+    monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task))
+    monkeypatch.setattr(superexec.time, "sleep", pause)
+    superexec.main(list(nodes))
+    return found
+
+
+def test_every_message_of_every_node_gets_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = {"a:1": Node("1", "2"), "b:2": Node("", "3")}
+    assert started(monkeypatch, nodes, 2) == [("a:1", "1"), ("a:1", "2"), ("b:2", "3")]
+
+
+def test_a_node_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = {"a:1": Node(AWAY, AWAY, "2"), "b:2": Node("1")}
+    assert started(monkeypatch, nodes, 3) == [("b:2", "1"), ("a:1", "2")]
+
+
+def test_a_node_that_refuses_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = httpx.Response(401, request=httpx.Request("POST", "http://a:1"))
+    refusal = httpx.HTTPStatusError("no", request=response.request, response=response)
+    with pytest.raises(httpx.HTTPStatusError):
+        started(monkeypatch, {"a:1": Node(refusal)}, 3)
