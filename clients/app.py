@@ -69,9 +69,10 @@ def describe(message: Message, context: Context) -> Message:
 
     def work(session: Session, _: Message) -> RecordDict:
         factory = session.factory()
-        info: dict[str, str | int | bool] = {
+        info: dict[str, str | int | bool | list[str]] = {
             "trains": factory.trains,
             "calibrates": factory.method.localises,
+            "held_out": list(factory.held_out),
             "describe": json.dumps(factory.describe()),
             "simulated": simulated(),
             "partitions": int(context.node_config.get("num-partitions", 0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +26,7 @@ from bayfed.features import (
 )
 from bayfed.methods import build_method
 from bayfed.seeds import stream
-from clients.partition import ClientSpec, client_specs, share
+from clients.partition import ClientSpec, client_specs, share, whole
 
 SUPPORTS = 4
 """Supports' worth of normals behind a site's statistics."""
@@ -57,26 +58,34 @@ class Factory:
         self,
         experiment: Experiment,
         spec: ClientSpec,
+        train_sites: frozenset[str],
         system: System,
         holdings: tuple[Holding, ...],
     ) -> None:
         self.name = spec.name
-        self.trains = spec.trains
+        self.trains = bool(spec.training)
+        self.held_out = experiment.protocol.holdout
         self.method = system.method
         self._experiment = experiment
         self._spec = spec
         self._encoder = system.encoder
+        self._train_sites = train_sites
         self._holdings = holdings
+        self._training = [h for h in holdings if h.pools.site in spec.training]
         self._device = resolve_device(experiment.device)
 
     @classmethod
-    def open(cls, experiment: Experiment, number: int) -> Factory:
+    def open(cls, experiment: Experiment, number: int | None) -> Factory:
         """Load the sites of client ``number`` and compute the features that are missing.
+
+        Without a number it is the only client: a real node, with all sites of its folder.
 
         Raises:
             BayfedError: an image, the weights or the protocol is at fault.
         """
-        spec = _client(experiment, number)
+        specs = (whole(experiment),) if number is None else client_specs(experiment)
+        spec = _client(specs, number or 0)
+        train_sites = frozenset(site for client in specs for site in client.training)
         system = build_system(experiment)
         holdout = experiment.protocol.holdout
         sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
@@ -91,7 +100,7 @@ class Factory:
             raise ConfigError(
                 f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
             )
-        return cls(experiment, spec, system, tuple(holdings))
+        return cls(experiment, spec, train_sites, system, tuple(holdings))
 
     def describe(self) -> dict[str, float | int | str]:
         """Return what the factory holds, in numbers."""
@@ -108,7 +117,7 @@ class Factory:
     def _samplers(self) -> list[EpisodeSampler]:
         return [
             EpisodeSampler(h.pools, h.features, self._encoder, self._experiment.episode)
-            for h in self._holdings
+            for h in self._training
         ]
 
     def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
@@ -132,7 +141,7 @@ class Factory:
         """Return the additive sums of empirical Bayes over the factory's training normals."""
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
-        for holding in self._holdings:
+        for holding in self._training:
             shots = self._experiment.evaluation.shots
             names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
             sums = self.method.statistics(params, holding.features.read(names))
@@ -150,7 +159,7 @@ class Factory:
             return {}
         params, totals = self._local(params), dict[str, Tensor]()
         settings, seed = self._experiment.evaluation, self._experiment.seed
-        for holding in self._holdings:
+        for holding in self._training:
             sums = calibrate_site(
                 self.method, params, holding.pools, holding.features, settings, seed, pooled
             )
@@ -187,14 +196,13 @@ class Factory:
     def _context(self) -> dict[str, Any]:
         """Return the columns that say what was run."""
         experiment = self._experiment
-        training = {s for c in client_specs(experiment) if c.trains for s in c.sites}
         return {
             "method": self.method.name,
             "variant": self.method.variant,
             "grain": experiment.method.grain,
             "protocol": experiment.protocol.name,
             "backbone": experiment.backbone.name,
-            "train_sites": "+".join(sorted(training)),
+            "train_sites": "+".join(sorted(self._train_sites)),
             "seed": experiment.seed,
         }
 
@@ -202,8 +210,7 @@ class Factory:
         return {name: value.to(self._device) for name, value in params.items()}
 
 
-def _client(experiment: Experiment, number: int) -> ClientSpec:
-    specs = client_specs(experiment)
+def _client(specs: Sequence[ClientSpec], number: int) -> ClientSpec:
     if not 0 <= number < len(specs):
         raise ConfigError(f"client {number}: the experiment has clients 0 to {len(specs) - 1}")
     return specs[number]

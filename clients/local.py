@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bayfed.config import Clients, Experiment, Settings
+from bayfed.config import Experiment, Settings
+from bayfed.data import site_names
+from bayfed.episodes import check_families
 from bayfed.errors import ConfigError
 
 Group = TypeVar("Group", bound=Settings)
@@ -59,10 +61,11 @@ def simulated() -> bool:
 
 
 def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
-    """Return ``experiment`` with the paths of this machine in place of the server's.
+    """Return ``experiment`` as this machine sees it: its own paths, and its own sites by name.
 
     Raises:
-        ConfigError: on a real node, a path named by the server has no local counterpart.
+        BayfedError: on a real node, a path named by the server has no local counterpart, or
+            the names do not fit the node's sites.
     """
     named = {
         "data.root": (experiment.data.root, paths.data_dir, "data-dir"),
@@ -75,19 +78,50 @@ def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
                 f"{key}: this node opens no path named by the server, "
                 f"give it {option} in its own --node-config"
             )
-    federation = experiment.federation
-    if paths.data_dir is not None:
-        # The server's way of dividing sites is about its own folder, not about this one.
-        one = Clients(partition="group", number=1)
-        federation = federation.model_copy(update={"clients": one})
-    return experiment.model_copy(
+    own = experiment.model_copy(
         update={
-            "federation": federation,
             "data": _replace(experiment.data, "root", paths.data_dir),
             "backbone": _replace(experiment.backbone, "weights", paths.weights),
             "store": _replace(experiment.store, "directory", paths.store_dir),
         }
     )
+    return own if paths.data_dir is None else _with_own_names(own)
+
+
+def _with_own_names(experiment: Experiment) -> Experiment:
+    """Leave out the names of sites and families that only other nodes have."""
+    data, protocol = experiment.data, experiment.protocol
+    family_of = _own_families(experiment)
+    families = {f: tuple(n for n in names if n in family_of) for f, names in data.families.items()}
+    sites = {"sites": tuple(family_of), "families": families}
+    known = {*family_of.keys(), *family_of.values()}
+    holdout = {"holdout": tuple(name for name in protocol.holdout if name in known)}
+    return experiment.model_copy(
+        update={
+            "data": data.model_copy(update=sites),
+            "protocol": protocol.model_copy(update=holdout),
+        }
+    )
+
+
+def _own_families(experiment: Experiment) -> dict[str, str]:
+    """Return the node's sites, those that take part, and the family of each.
+
+    Raises:
+        ConfigError: no site of this node takes part.
+        ProtocolError: a family would be split, which the settings show though the folder may not.
+    """
+    data = experiment.data
+    everything = data.model_copy(update={"sites": (), "families": {}})
+    here = dict(site_names(everything, experiment.seed))
+    listed = {name: family for family, names in data.families.items() for name in names}
+    taking_part = data.sites or {*here, *listed}
+    every = {n: family for n, family in {**here, **listed}.items() if n in taking_part}
+    check_families(every.items(), experiment.protocol)
+    own = {name: family for name, family in every.items() if name in here}
+    if not own:
+        raise ConfigError(f"data.sites: this node has none of {', '.join(data.sites)}")
+    return own
 
 
 def _replace(group: Group, field: str, value: Path | None) -> Group:

@@ -23,17 +23,22 @@ class ClientSpec:
 
     Attributes:
         name: Of the factory.
-        trains: False for a factory that is only evaluated.
         sites: Those it holds images of.
         evaluates: Those whose test images it scores; every site is scored by one client.
         shares: Site -> (from, to), the part of its training images, in a seeded order.
+        unseen: Those of its sites that training must not see.
     """
 
     name: str
-    trains: bool
     sites: tuple[str, ...]
     evaluates: tuple[str, ...]
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Those of its sites that it trains on; none at a factory that is only evaluated."""
+        return tuple(site for site in self.sites if site not in self.unseen)
 
 
 def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
@@ -55,6 +60,20 @@ def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
     )
 
 
+def whole(experiment: Experiment) -> ClientSpec:
+    """Return the one client that a real node is, with all sites of its folder.
+
+    Raises:
+        DataError: no site is found.
+    """
+    names = site_names(experiment.data, experiment.seed)
+    sites = tuple(name for name, _ in names)
+    unseen = tuple(n for n, family in names if is_held_out(n, family, experiment.protocol))
+    # Named by what it trains on: the history of a run tells by it which sites took part.
+    name = "+".join([site for site in sites if site not in unseen] or sites)
+    return ClientSpec(name, sites, sites, unseen=unseen)
+
+
 def partition(
     training: Sequence[str], held_out: Sequence[str], settings: Clients, seed: int
 ) -> tuple[ClientSpec, ...]:
@@ -68,13 +87,13 @@ def partition(
     """
     whole = {"site": _by_site, "group": _by_group, "dirichlet": _by_dirichlet}
     clients = whole[settings.partition](training, settings, seed)
-    unseen = tuple(ClientSpec(name, False, (name,), (name,)) for name in held_out)
+    unseen = tuple(ClientSpec(name, (name,), (name,), unseen=(name,)) for name in held_out)
     return (*clients, *unseen)
 
 
 def _by_site(training: Sequence[str], settings: Clients, seed: int) -> tuple[ClientSpec, ...]:
     del settings, seed
-    return tuple(ClientSpec(name, True, (name,), (name,)) for name in training)
+    return tuple(ClientSpec(name, (name,), (name,)) for name in training)
 
 
 def _number(training: Sequence[str], settings: Clients) -> int:
@@ -89,7 +108,7 @@ def _by_group(training: Sequence[str], settings: Clients, seed: int) -> tuple[Cl
         )
     order = stream(seed, "groups").permutation(len(training))
     groups = [sorted(training[i] for i in part) for part in np.array_split(order, number)]
-    return tuple(ClientSpec("+".join(g), True, tuple(g), tuple(g)) for g in groups)
+    return tuple(ClientSpec("+".join(g), tuple(g), tuple(g)) for g in groups)
 
 
 def _by_dirichlet(training: Sequence[str], settings: Clients, seed: int) -> tuple[ClientSpec, ...]:
@@ -109,9 +128,7 @@ def _by_dirichlet(training: Sequence[str], settings: Clients, seed: int) -> tupl
             "without images; raise it or lower federation.clients.number"
         )
     return tuple(
-        ClientSpec(
-            f"mixture_{c:02d}", True, tuple(sorted(shares[c])), tuple(evaluates[c]), shares[c]
-        )
+        ClientSpec(f"mixture_{c:02d}", tuple(sorted(shares[c])), tuple(evaluates[c]), shares[c])
         for c in range(number)
     )
 

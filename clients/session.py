@@ -55,7 +55,7 @@ class Session:
         from clients.factory import Factory
 
         local = localise(self.experiment, self.paths)
-        number = self.client if self.paths.data_dir is None else 0
+        number = self.client if self.paths.data_dir is None else None
         return Factory.open(local, number)
 
     def name(self) -> str:

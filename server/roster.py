@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from flwr.app import ConfigRecord, Message
 
-from bayfed.errors import FederationError
+from bayfed.errors import FederationError, ProtocolError
 from bayfed.seeds import stream
 from server.exchange import Exchange, Replies, in_simulation, placeholder
 from strategies.wire import INFO, Member, instruction, metrics_of
@@ -43,6 +43,20 @@ def sample(members: Sequence[Member], fraction: float, seed: int, number: int) -
     size = max(1, math.ceil(fraction * len(training)))
     chosen = stream(seed, "sampling", number).permutation(len(training))[:size]
     return [training[index] for index in sorted(chosen)] if training else []
+
+
+def check_held_out(members: Sequence[Member], names: Sequence[str]) -> None:
+    """Check what no node can: that each name in ``protocol.holdout`` is known to one of them.
+
+    Raises:
+        ProtocolError: it is not, or no member is left to train.
+    """
+    known = {name for member in members for name in member.held_out}
+    for name in names:
+        if name not in known:
+            raise ProtocolError(f"protocol.holdout: nobody has a site or family called {name!r}")
+    if names and not any(member.trains for member in members):
+        raise ProtocolError("protocol.holdout: no site is left to train on")
 
 
 def _enrol_network(exchange: Exchange, config: ConfigRecord, quorum: float) -> list[Member]:
@@ -101,7 +115,9 @@ def _member(asked: Member, reply: Message) -> Member:
     info = reply.content.config_records[INFO]
     client = int(metrics_of(reply)["partition"])
     trains, calibrates = (bool(info.get(key, True)) for key in ("trains", "calibrates"))
-    return Member(client, str(info["name"])[:100], asked.node, trains, calibrates)
+    held_out = info.get("held_out", [])
+    names = tuple(map(str, held_out)) if isinstance(held_out, list) else ()
+    return Member(client, str(info["name"])[:100], asked.node, trains, calibrates, names)
 
 
 def _partitions(reply: Message) -> int:

@@ -24,7 +24,7 @@ from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
-from server.roster import enrol, sample
+from server.roster import check_held_out, enrol, sample
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
@@ -87,6 +87,7 @@ class Federation:
         self.members = enrol(
             self.exchange, self.config(0), self._clients, quorum=self.settings.quorum
         )
+        check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         snapshot = resumed or self._start()
         while snapshot.round < self.settings.rounds:

@@ -45,6 +45,8 @@ class Member:
     trains: bool = True
     calibrates: bool = True
     """Whether its method needs the sums behind pooled p-values."""
+    held_out: tuple[str, ...] = ()
+    """The names in ``protocol.holdout`` that it knows."""
 
 
 Cohort = Callable[[int], Sequence[Member]]

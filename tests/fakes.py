@@ -33,6 +33,7 @@ class ToyFactory:
     client: int
     episodes: int
     method = types.SimpleNamespace(localises=True)
+    held_out = ()
 
     @classmethod
     def open(cls, experiment: Experiment, partition: int) -> ToyFactory:

@@ -5,10 +5,17 @@ which plans a run need not load torch.
 """
 
 from bayfed.episodes.pools import Pools, draw_support, drop_copies, refuse_copies
-from bayfed.episodes.protocols import check_holdout, is_held_out, training_pools, unseen_pools
+from bayfed.episodes.protocols import (
+    check_families,
+    check_holdout,
+    is_held_out,
+    training_pools,
+    unseen_pools,
+)
 
 __all__ = [
     "Pools",
+    "check_families",
     "check_holdout",
     "draw_support",
     "drop_copies",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bayfed.config import Protocol as ProtocolSettings
 from bayfed.data import Site, SiteImage
@@ -23,8 +23,6 @@ def is_held_out(name: str, family: str, settings: ProtocolSettings) -> bool:
 def check_holdout(sites: Sequence[tuple[str, str]], settings: ProtocolSettings) -> None:
     """Check the held-out names against the sites ``(name, family)`` that there are.
 
-    A family is held out whole: one member in training would show the product to it.
-
     Raises:
         ProtocolError: a name is unknown, a family would be split, or nothing is left to train on.
     """
@@ -32,6 +30,17 @@ def check_holdout(sites: Sequence[tuple[str, str]], settings: ProtocolSettings) 
     for name in settings.holdout:
         if name not in known:
             raise ProtocolError(f"protocol.holdout: no site or family is called {name!r}")
+    check_families(sites, settings)
+    if sites and all(is_held_out(name, family, settings) for name, family in sites):
+        raise ProtocolError("protocol.holdout: no site is left to train on")
+
+
+def check_families(sites: Iterable[tuple[str, str]], settings: ProtocolSettings) -> None:
+    """Check that each family is held out whole: one member would show the product to training.
+
+    Raises:
+        ProtocolError: a family would be split.
+    """
     held = {(name, family): is_held_out(name, family, settings) for name, family in sites}
     families_out = {family for (_, family), out in held.items() if out}
     for (name, family), out in held.items():
@@ -39,8 +48,6 @@ def check_holdout(sites: Sequence[tuple[str, str]], settings: ProtocolSettings) 
             raise ProtocolError(
                 f"protocol.holdout: {name} is of the held-out family {family!r}; name the family"
             )
-    if held and all(held.values()):
-        raise ProtocolError("protocol.holdout: no site is left to train on")
 
 
 def standard(site: Site, painted: tuple[SiteImage, ...], seed: int) -> Pools:

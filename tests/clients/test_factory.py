@@ -143,14 +143,43 @@ def test_a_held_out_product_is_a_client_that_only_evaluates(make):
     protocol = {"name": "new-product", "holdout": ["bolt"]}
     experiment = make(protocol=protocol, data={"synthetic": {"products": 3}})
     *training, unseen = client_specs(experiment)
-    assert [spec.trains for spec in training] == [True, True]
-    assert (unseen.name, unseen.trains) == ("bolt_00", False)
+    assert all(spec.training == spec.sites for spec in training)
+    assert (unseen.name, unseen.training) == ("bolt_00", ())
     params = initial_parameters(experiment, None)
     assert factory(experiment, 0).evaluate(params, {}, 0) == []
     opened = factory(experiment, 2)
     assert opened.describe()["train_anomalies"] == 0
     (row,) = opened.evaluate(params, {}, 0)
     assert "bolt" not in row["train_sites"]
+
+
+def test_a_real_node_keeps_its_held_out_site_from_everything_but_evaluation(make):
+    protocol = {"name": "new-product", "holdout": ["bolt"]}
+    prior = {"prior": {"init": "empirical-bayes"}}
+    node = Factory.open(make(protocol=protocol, method=prior), None)
+    alone = Factory.open(make(protocol=protocol, method=prior), 0)
+    assert (node.name, node.trains, node.held_out) == (alone.name, True, ("bolt",))
+    assert same(node.batch(1, 0), alone.batch(1, 0))
+    params = initial_parameters(make(method=prior), None)
+    assert_same_sums(node.statistics(), alone.statistics())
+    assert_same_sums(node.calibrate(params, {}, 0), alone.calibrate(params, {}, 0))
+    (row,) = node.evaluate(params, {}, 0)
+    assert (row["site"], row["train_sites"]) == ("bolt_00", alone.name)
+
+
+def assert_same_sums(one, other):
+    assert one
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_real_node_without_a_training_site_only_evaluates(make):
+    protocol = {"name": "new-product", "holdout": ["bolt", "fabric"]}
+    node = Factory.open(make(protocol=protocol), None)
+    assert (node.name, node.trains) == ("bolt_00+fabric_00", False)
+    assert node.statistics() == {}
+    rows = node.evaluate(initial_parameters(make(), None), {}, 0)
+    assert [row["site"] for row in rows] == ["bolt_00", "fabric_00"]
+    assert {row["train_sites"] for row in rows} == {""}
 
 
 def test_a_mixture_trains_on_the_shares_that_fill_an_episode(make):

@@ -48,8 +48,8 @@ def test_every_image_has_one_owner_and_every_site_one_judge(kind, count, number,
     if specs is None:
         return
     *training, unseen = specs
-    assert (unseen.sites, unseen.evaluates, unseen.trains) == (("unseen",), ("unseen",), False)
-    assert all(spec.trains and spec.sites for spec in training)
+    assert (unseen.sites, unseen.evaluates, unseen.training) == (("unseen",), ("unseen",), ())
+    assert all(spec.training == spec.sites != () for spec in training)
     assert len({spec.name for spec in specs}) == len(specs)
     judged = Counter(site for spec in training for site in spec.evaluates)
     assert judged == Counter(sites)
