@@ -11,8 +11,14 @@ from bayfed.config.experiment import (
 )
 from bayfed.config.features import Backbone, Store
 from bayfed.config.methods import (
+    ANIL,
+    MAML,
     AnomalyDINO,
     BayPrAnoMeta,
+    Broad,
+    Classifier,
+    Detection,
+    Embedded,
     Inner,
     Loss,
     Mahalanobis,
@@ -21,6 +27,9 @@ from bayfed.config.methods import (
     PatchCore,
     PCAResidual,
     Prior,
+    ProtoMAML,
+    ProtoNet,
+    Steps,
     System,
     top_count,
 )
@@ -28,11 +37,17 @@ from bayfed.config.settings import Settings
 from bayfed.config.training import Clients, Episode, Evaluation, Federation, Server
 
 __all__ = [
+    "ANIL",
+    "MAML",
     "AnomalyDINO",
     "Backbone",
     "BayPrAnoMeta",
+    "Broad",
+    "Classifier",
     "Clients",
     "Data",
+    "Detection",
+    "Embedded",
     "Episode",
     "Evaluation",
     "Experiment",
@@ -46,9 +61,12 @@ __all__ = [
     "Pasted",
     "PatchCore",
     "Prior",
+    "ProtoMAML",
+    "ProtoNet",
     "Protocol",
     "Server",
     "Settings",
+    "Steps",
     "Store",
     "Synthetic",
     "System",

@@ -10,14 +10,19 @@ from pydantic import Field
 from bayfed.config.settings import Count, NonNegative, Positive, Settings
 
 
-class Inner(Settings):
-    """The inner loop: adaptation of the head to one product's support."""
+class Steps(Settings):
+    """Gradient steps of an inner loop."""
 
     steps: Annotated[int, Field(ge=0)] = 3
     lr: NonNegative = 0.05
     """Inner rate at round 0; it is a meta-parameter."""
     order: Literal["exact", "first"] = "exact"
     """``first`` ignores how the inner gradient depends on the meta-parameters."""
+
+
+class Inner(Steps):
+    """The inner loop of BayPrAnoMeta: adaptation of the head to one product's support."""
+
     objective: Literal["leave-one-out", "predictive"] = "leave-one-out"
     """Whose likelihood is raised: an image's under the others, or the support's under itself."""
     volume: bool = True
@@ -38,14 +43,30 @@ class Prior(Settings):
     """Effective observations an image contributes at the patch grain."""
 
 
-class Loss(Settings):
-    """The outer loss."""
+class Broad(Settings):
+    """The law of a defect's embedding, against which a predictive is weighed."""
+
+    law: Literal["inflated", "fixed"] = "inflated"
+    """The predictive with a larger, learned scale, or a Student-t about 0 (the paper's)."""
+    dof: Positive = 2.0
+    """Degrees of freedom of the fixed law."""
+    scale: Positive = 100.0
+    """Of the fixed law's scale matrix, a multiple of I."""
+
+
+class Detection(Settings):
+    """The outer loss on labelled queries."""
 
     class_prior: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    contrastive: NonNegative = 0.1
-    temperature: Positive = 0.07
     dense: NonNegative = 0.0
     """Weight of the token-level log-odds where masks exist."""
+
+
+class Loss(Detection):
+    """The outer loss of BayPrAnoMeta."""
+
+    contrastive: NonNegative = 0.1
+    temperature: Positive = 0.07
 
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -70,29 +91,71 @@ class System(Settings):
         return False
 
 
-class BayPrAnoMeta(System):
-    """Bayesian Proto-MAML."""
+class Embedded(System):
+    """A system with meta-parameters that embeds tokens by a linear head."""
 
-    name: Literal["baypranometa"] = "baypranometa"
     embedding: Annotated[int, Field(ge=2)] | None = None
     """Output dimension of the head; empty = as many as the trunk has, starting at the identity."""
+    relu: bool = False
+    """ReLU on the embeddings, before LayerNorm."""
     normalise: bool = False
-    """LayerNorm on the embeddings (the paper's head)."""
+    """LayerNorm on the embeddings."""
     top_k: Fraction = 0.01
-    """Fraction of the patches whose mean surprise is the image score."""
-    inner: Inner = Inner()
-    prior: Prior = Prior()
-    loss: Loss = Loss()
+    """Fraction of the patches whose mean score is the image score."""
 
     @property
     def trains(self) -> bool:
         """Whether there are meta-parameters that training can move."""
         return True
 
+
+class BayPrAnoMeta(Embedded):
+    """Bayesian Proto-MAML."""
+
+    name: Literal["baypranometa"] = "baypranometa"
+    inner: Inner = Inner()
+    prior: Prior = Prior()
+    broad: Broad = Broad()
+    loss: Loss = Loss()
+
     @property
     def pools_statistics(self) -> bool:
         """Whether the factories' additive statistics shape round 0."""
         return self.prior.init == "empirical-bayes"
+
+
+class ProtoNet(Embedded):
+    """Squared distance to the mean of the support's embeddings."""
+
+    name: Literal["protonet"] = "protonet"
+    loss: Detection = Detection()
+
+
+class Classifier(Embedded):
+    """A logistic classifier of embeddings, adapted by gradient steps on good images."""
+
+    normalise: bool = True
+    """LayerNorm on the embeddings."""
+    inner: Steps = Steps()
+    loss: Detection = Detection()
+
+
+class MAML(Classifier):
+    """A learned classifier; the inner loop adapts it and everything before it."""
+
+    name: Literal["maml"] = "maml"
+
+
+class ANIL(Classifier):
+    """A learned classifier, which alone the inner loop adapts."""
+
+    name: Literal["anil"] = "anil"
+
+
+class ProtoMAML(Classifier):
+    """A classifier that starts at the prototypes; the inner loop adapts as MAML's."""
+
+    name: Literal["protomaml"] = "protomaml"
 
 
 class PatchCore(System):
@@ -146,7 +209,16 @@ class PCAResidual(System):
 
 
 Method = Annotated[
-    BayPrAnoMeta | PatchCore | AnomalyDINO | PaDiM | Mahalanobis | PCAResidual,
+    BayPrAnoMeta
+    | ProtoNet
+    | ProtoMAML
+    | MAML
+    | ANIL
+    | PatchCore
+    | AnomalyDINO
+    | PaDiM
+    | Mahalanobis
+    | PCAResidual,
     Field(discriminator="name"),
 ]
 """The settings of any system."""

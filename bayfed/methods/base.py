@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import torch  # noqa: F401  # doctest
 from torch import Tensor
 
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Params
+
+BYTES = 4
+"""Of a float32."""
 
 
 class Scores(NamedTuple):
@@ -55,3 +59,22 @@ class Method(Protocol):
 
     def size(self, adapted: Any) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
+
+
+def variant_of(**differences: bool) -> str | None:
+    """Return a method's variant from what differs from its usual settings.
+
+    >>> variant_of(no_contrastive=True, first_order=False, fixed_broad=True)
+    'no-contrastive+fixed-broad'
+    """
+    names = [name.replace("_", "-") for name, differs in differences.items() if differs]
+    return "+".join(names) or None
+
+
+def bytes_of(*kept: Tensor) -> int:
+    """Return the bytes of tensors kept as float32.
+
+    >>> bytes_of(torch.zeros(3), torch.zeros(2, 2))
+    28
+    """
+    return BYTES * sum(tensor.numel() for tensor in kept)

@@ -16,21 +16,24 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
 
 from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.config import top_count
-from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
+from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores
+from bayfed.methods.base import BYTES, Scores, variant_of
 from bayfed.methods.contrastive import supervised_contrastive
-from bayfed.methods.few import EmbeddedT, others_law, whole_law
-from bayfed.methods.folded import FoldedT, fold
+from bayfed.methods.few import others_law, whole_law
+from bayfed.methods.folded import fold
 from bayfed.methods.head import Head, identity_head, initial_head
-from bayfed.methods.inner_loop import inner_loop
+from bayfed.methods.inner_loop import initial_rate, inner_loop
+from bayfed.methods.losses import accuracy, balanced_cross_entropy, dense_cross_entropy
 from bayfed.methods.prior import build_prior, initial_effective, initial_prior
+from bayfed.methods.scoring import initial_log_odds, log_odds, top_mean
+from bayfed.methods.surprise import Law, fixed, inflated, initial_inflation
+from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of
 from bayfed.normality import (
     NIW,
     EvidenceSums,
@@ -44,14 +47,6 @@ from bayfed.normality import (
     temper,
 )
 from bayfed.seeds import torch_stream
-
-BYTES = 4
-"""Of a float32."""
-INITIAL_INFLATION = 4.0
-"""How much broader the law of a defect is than the predictive, in squared units, at round 0."""
-
-
-Law = FoldedT | EmbeddedT
 
 
 class Moments(NamedTuple):
@@ -102,7 +97,8 @@ class BayPrAnoMeta:
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
         self._tail = encoder.tail
-        self.variant = None if settings.loss.contrastive else "no-contrastive"
+        self.variant = _variant(settings)
+        self._folds = not (settings.relu or settings.normalise)
         self._leaves_out = settings.inner.objective == "leave-one-out"
         self._patch = self.localises = encoder.grid > 1
         self._low_rank = not self._patch and settings.prior.covariance != "full"
@@ -122,22 +118,19 @@ class BayPrAnoMeta:
         params |= initial_prior(dim, self._settings.prior, sums)
         if self._patch:
             params["prior.log_effective"] = initial_effective(self._settings.prior.effective)
-        if self._settings.inner.steps:
-            params["inner.log_lr"] = torch.tensor(max(self._settings.inner.lr, 1e-12)).log()
-        params["score.inflation"] = torch.tensor(INITIAL_INFLATION).log().expm1().log()
-        params["score.log_gain"] = torch.tensor(1.0).log()
-        params["score.bias"] = torch.tensor(-1.0)
+        params |= initial_rate(self._settings.inner)
+        if self._settings.broad.law == "inflated":
+            params |= initial_inflation()
+        params |= initial_log_odds("score")
         if self._settings.loss.dense:
-            params["dense.log_gain"] = torch.tensor(1.0).log()
-            params["dense.bias"] = torch.tensor(-1.0)
+            params |= initial_log_odds("dense")
         return params
 
     def statistics(self, params: Params, support: Tensor) -> Params:
         """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
-        head = Head(params["head.weight"], params["head.bias"])
         with torch.no_grad():
             tokens = self._tail(params, support.to(device_of(params)))
-            inputs, linear = self._split(head, tokens)
+            inputs, linear = self._split(head_of(params), tokens)
             images = self._statistics(params, inputs.double())
             linear = Head(linear.weight.double(), linear.bias.double())
             return dict(evidence_sums(pool(linear.project(images)))._asdict())
@@ -147,10 +140,9 @@ class BayPrAnoMeta:
 
         The tail runs once over all images; each episode is adapted and scored under vmap.
         """
-        support = self._tokens(params, batch.support, batch.tokens)
-        query = self._tokens(params, batch.query, batch.tokens)
-        start = Head(params["head.weight"], params["head.bias"])
-        many = Head(*(value.expand(len(batch), *value.shape) for value in start))
+        support = episode_tokens(self._tail, params, batch.support, batch.tokens)
+        query = episode_tokens(self._tail, params, batch.query, batch.tokens)
+        many = Head(*(value.expand(len(batch), *value.shape) for value in head_of(params)))
         fits = self._fit(params, many, support, vmap)
         episode = partial(self._episode_loss, params)
         losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
@@ -161,21 +153,19 @@ class BayPrAnoMeta:
     def adapt(self, params: Params, support: Tensor) -> Adapted:
         """Adapt to ``(k, ...)`` trunk outputs of good images of one product."""
         tokens = self._tail(params, support.to(device_of(params)))
-        head = Head(params["head.weight"], params["head.bias"])
-        return Adapted(params, self._fit(params, head, tokens, lambda one: one))
+        return Adapted(params, self._fit(params, head_of(params), tokens, lambda one: one))
 
     def score(self, adapted: Adapted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
         fit = adapted.fit
-        inputs, _ = self._split(fit.head, tokens)
-        surprise = surprise_of(adapted.params, fit.law, inputs)
+        inputs, linear = self._split(fit.head, tokens)
+        surprise = self._surprise(adapted.params, fit.law, inputs, linear)
         image = self._image_score(surprise)
-        log_odds = _log_odds(adapted.params, "score", image, fit.support_scores.mean())
+        odds = log_odds(adapted.params, "score", image, fit.support_scores.mean()).cpu()
         if self._patch:
-            return Scores(image.cpu(), surprise.cpu(), log_odds.cpu(), None)
-        p_value = fit.law.p_value(inputs[:, 0])
-        return Scores(image.cpu(), None, log_odds.cpu(), p_value.cpu())
+            return Scores(image.cpu(), surprise.cpu(), odds, None)
+        return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu())
 
     def support_scores(self, adapted: Adapted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
@@ -189,26 +179,21 @@ class BayPrAnoMeta:
         tail = [v for k, v in adapted.params.items() if k.startswith("tail.")]
         return BYTES * (numbers + sum(t.numel() for t in tail) + fit.support_scores.numel())
 
-    def _tokens(self, params: Params, stored: Tensor, subset: Tensor | None) -> Tensor:
-        """Run the tail over ``(b, n, ...)`` trunk outputs: ``(b, n, t, c)`` tokens."""
-        batch, number = stored.shape[:2]
-        tokens = self._tail(params, stored.flatten(0, 1))
-        tokens = tokens.reshape(batch, number, *tokens.shape[1:])
-        if subset is None:
-            return tokens
-        index = subset[:, None, :, None].expand(-1, number, -1, tokens.shape[-1])
-        return torch.gather(tokens, 2, index)
-
     def _split(self, head: Head, tokens: Tensor) -> tuple[Tensor, Head]:
         """Return inputs and the linear map that is left between them and the embeddings.
 
-        Without LayerNorm that is the head itself, which then needs never be applied to a
-        token on its own: statistics are projected and the predictive is folded into it.
+        Without ReLU and LayerNorm that is the head itself, which then needs never be applied to
+        a token on its own: statistics are projected and the predictive is folded into it.
         """
-        if not self._settings.normalise:
+        if self._folds:
             return tokens, head
-        embedded = F.layer_norm(head.embed(tokens), head.bias.shape)
-        return embedded, identity_head(head.bias)
+        return embed(self._settings, head, tokens), identity_head(head.bias)
+
+    def _surprise(self, params: Params, law: Law, inputs: Tensor, linear: Head) -> Tensor:
+        """Return the log-odds of the broad law, per dimension, of ``(n, t, c)`` inputs."""
+        if self._settings.broad.law == "inflated":
+            return inflated(params, law, inputs)
+        return fixed(self._settings.broad, law, inputs, linear.embed(inputs))
 
     def _tempered(self, params: Params, images: SufficientStatistics) -> SufficientStatistics:
         if not self._patch:
@@ -226,7 +211,7 @@ class BayPrAnoMeta:
         """
         prior = build_prior(params)
         # Statistics of what does not depend on the head are taken once.
-        shared = () if self._settings.normalise else (each(partial(self._support, params))(tokens),)
+        shared = (each(partial(self._support, params))(tokens),) if self._folds else ()
         objective = each(partial(self._inner_objective, params, prior))
         settings = self._settings.inner
         if settings.steps:
@@ -247,7 +232,8 @@ class BayPrAnoMeta:
         """Return the law given the whole support, and how the rest of it sees each image."""
         inputs, linear = self._split(head, tokens)
         support = self._support(params, inputs) if shared is None else shared
-        surprise = surprise_of(params, self._others(prior, support, linear), inputs)
+        others = self._others(prior, support, linear)
+        surprise = self._surprise(params, others, inputs, linear)
         return self._whole(prior, support, linear), self._image_score(surprise), surprise.mean()
 
     def _support(self, params: Params, inputs: Tensor) -> Support:
@@ -302,16 +288,15 @@ class BayPrAnoMeta:
 
     def _image_score(self, surprise: Tensor) -> Tensor:
         """Average the most surprising tokens: ``(n, t)`` to ``(n,)``."""
-        count = top_count(self._settings.top_k, surprise.shape[-1])
-        return surprise.topk(count, dim=-1).values.mean(-1)
+        return top_mean(surprise, self._settings.top_k)
 
     def _episode_loss(
         self, params: Params, fit: Fit, query: Tensor, labels: Tensor, masks: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         inputs, linear = self._split(fit.head, query)
-        surprise = surprise_of(params, fit.law, inputs)
+        surprise = self._surprise(params, fit.law, inputs, linear)
         image = self._image_score(surprise)
-        logits = _log_odds(params, "score", image, fit.support_scores.mean())
+        logits = log_odds(params, "score", image, fit.support_scores.mean())
         settings = self._settings.loss
         parts = {"log_odds": balanced_cross_entropy(logits, labels, settings.class_prior)}
         total = parts["log_odds"]
@@ -320,14 +305,10 @@ class BayPrAnoMeta:
             parts["contrastive"] = supervised_contrastive(summary, labels, settings.temperature)
             total = total + settings.contrastive * parts["contrastive"]
         if settings.dense:
-            dense = _log_odds(params, "dense", surprise, fit.support_tokens)
-            known = (masks != UNKNOWN).to(dense.dtype)
-            marked = (masks == 1).to(dense.dtype)
-            parts["dense"] = balanced_cross_entropy(
-                dense.flatten(), marked.flatten(), settings.class_prior, known.flatten()
-            )
+            dense = log_odds(params, "dense", surprise, fit.support_tokens)
+            parts["dense"] = dense_cross_entropy(dense, masks, settings.class_prior)
             total = total + settings.dense * parts["dense"]
-        parts["accuracy"] = ((logits > 0) == (labels > 0.5)).to(total.dtype).mean()
+        parts["accuracy"] = accuracy(logits, labels)
         return total, parts
 
     def _summary(self, fit: Fit, linear: Head, surprise: Tensor, inputs: Tensor) -> Tensor:
@@ -338,66 +319,13 @@ class BayPrAnoMeta:
         return linear.embed(inputs.gather(-2, index).mean(-2)) - fit.law.location
 
 
-def device_of(params: Params) -> torch.device:
-    """Return where the meta-parameters live, and so where a method computes."""
-    return params["head.weight"].device
-
-
-def surprise_of(params: Params, law: Law, inputs: Tensor) -> Tensor:
-    r"""Return the log-odds, per dimension, of a broad law against the predictive.
-
-    .. math::
-        \frac1d \ln\frac{t_v(z; m, \lambda\Sigma)}{t_v(z; m, \Sigma)} = -\tfrac12\ln\lambda
-        + \frac{v + d}{2 d} \left[\ln\left(1 + \tfrac{\Delta^2}{v}\right)
-        - \ln\left(1 + \tfrac{\Delta^2}{\lambda v}\right)\right]
-
-    It grows with the distance and levels off at :math:`\tfrac{v}{2d}\ln\lambda`, so one wild
-    token cannot outvote the rest.
-
-    Args:
-        params: ``score.inflation``, whose softplus is :math:`\ln\lambda > 0`.
-        law: The predictive of :math:`z`; one for all inputs, or one for each leading index.
-        inputs: ``(n, t, c)``.
-
-    Returns:
-        Nats per dimension, ``(n, t)``.
-    """
-    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.location.shape[-1]
-    log_inflation = F.softplus(params["score.inflation"])
-    ratio = distance / dof
-    gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
-    return 0.5 * ((dof + dim) / dim * gap - log_inflation)
-
-
-def _log_odds(params: Params, prefix: str, surprise: Tensor, reference: Tensor) -> Tensor:
-    """Turn surprise above the support's own into log-odds, by a learned gain and bias."""
-    gain = params[f"{prefix}.log_gain"].exp()
-    return gain * (surprise - reference) + params[f"{prefix}.bias"]
-
-
-def balanced_cross_entropy(
-    logits: Tensor, labels: Tensor, class_prior: float, weights: Tensor | None = None
-) -> Tensor:
-    r"""Return the cross-entropy as if defects had the share ``class_prior``.
-
-    .. math::
-        -\pi\,\overline{\ln\sigma(l)}_{y=1} - (1 - \pi)\,\overline{\ln\sigma(-l)}_{y=0}
-
-    Args:
-        logits: :math:`l`, ``(n,)`` log-odds of a defect.
-        labels: :math:`y`, ``(n,)``, 0 or 1.
-        class_prior: :math:`\pi`.
-        weights: ``(n,)``, 0 = left out; a class without weight contributes nothing.
-
-    >>> balanced_cross_entropy(torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]), 0.5).item()
-    0.6931471824645996
-    """
-    weights = torch.ones_like(logits) if weights is None else weights
-    total = torch.zeros_like(logits[..., 0])
-    for sign, members, share in (
-        (1.0, weights * labels, class_prior),
-        (-1.0, weights * (1 - labels), 1 - class_prior),
-    ):
-        mean = (members * F.softplus(-sign * logits)).sum(-1) / members.sum(-1).clamp(min=1e-12)
-        total = total + share * mean
-    return total
+def _variant(settings: Settings) -> str | None:
+    """Name the parts of the method that are left out or replaced."""
+    return variant_of(
+        no_contrastive=not settings.loss.contrastive,
+        no_inner=not settings.inner.steps,
+        first_order=settings.inner.order == "first",
+        empirical_bayes=settings.prior.init == "empirical-bayes",
+        fixed_broad=settings.broad.law == "fixed",
+        normalised=settings.normalise,
+    )

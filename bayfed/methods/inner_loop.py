@@ -7,7 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bayfed.config import Steps
 from bayfed.features import Params
+
+SMALLEST_RATE = 1e-12
+"""Stands for 0, whose logarithm is no parameter."""
+
+
+def initial_rate(settings: Steps) -> Params:
+    """Return the inner rate as a meta-parameter; {} where there is no step.
+
+    >>> initial_rate(Steps(lr=1.0))
+    {'inner.log_lr': tensor(0.)}
+    """
+    if not settings.steps:
+        return {}
+    return {"inner.log_lr": torch.tensor(max(settings.lr, SMALLEST_RATE)).log()}
 
 
 def inner_loop(

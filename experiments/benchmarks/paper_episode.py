@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayfed.methods.baypranometa import balanced_cross_entropy
+from bayfed.methods.losses import balanced_cross_entropy
 from bayfed.normality import (
     NIW,
     StudentT,

@@ -9,7 +9,7 @@ from scipy import optimize, stats
 
 from bayfed.features import build_encoder
 from bayfed.methods import build_method
-from bayfed.methods.baypranometa import balanced_cross_entropy
+from bayfed.methods.losses import balanced_cross_entropy
 from bayfed.methods.prior import build_prior
 from bayfed.seeds import stream, torch_stream
 from tests import toys
@@ -63,9 +63,10 @@ def test_the_surprise_is_the_log_odds_of_a_broad_law_against_the_predictive():
     np.testing.assert_allclose(scores.image, highest, rtol=1e-8)
 
 
-def test_the_image_grain_at_the_papers_settings_equals_scipy():
+@pytest.mark.parametrize("broad", ["inflated", "fixed"])
+def test_the_image_grain_at_the_papers_settings_equals_scipy(broad):
     paper = {
-        "grain": "image", "embedding": 8, "normalise": True,
+        "grain": "image", "embedding": 8, "relu": True, "normalise": True, "broad": {"law": broad},
         "inner": {"steps": 1, "lr": 5e-4, "objective": "predictive", "volume": False},
         "prior": {"covariance": "isotropic", "kappa": 0.01, "extra_dof": 3.0, "scale": 1.0},
     }  # fmt: skip
@@ -76,12 +77,14 @@ def test_the_image_grain_at_the_papers_settings_equals_scipy():
     found = method.score(adapted, episode.query[0])
     z = torch.nn.functional.layer_norm
     embed = [
-        z(x[0, :, 0] @ adapted.fit.head.weight.mT + adapted.fit.head.bias, (8,)).numpy()
+        z((x[0, :, 0] @ adapted.fit.head.weight.mT + adapted.fit.head.bias).relu(), (8,)).numpy()
         for x in (episode.support, episode.query)
     ]
     numbers = niw_by_numpy(build_prior(params), embed[0][:, None])
     assert numbers[2] == pytest.approx(8 + 2 + 5)
     wide, narrow = t_by_scipy(numbers, 4.0), t_by_scipy(numbers)
+    if broad == "fixed":
+        wide = stats.multivariate_t(np.zeros(8), 100 * np.eye(8), df=2)
     expected = wide.logpdf(embed[1]) - narrow.logpdf(embed[1])
     np.testing.assert_allclose(found.image, expected / 8, rtol=1e-6)
     assert found.tokens is None
@@ -137,8 +140,10 @@ def test_support_scores_leave_out_the_image_that_they_score():
 
 @pytest.mark.parametrize("grid", [1, 3])
 @pytest.mark.parametrize("order", ["exact", "first"])
-def test_a_batch_under_vmap_equals_a_loop_over_its_episodes(grid, order):
-    method = toys.method(grid=grid, exact=True, inner={"order": order}, loss={"dense": 1.0})
+@pytest.mark.parametrize("broad", ["inflated", "fixed"])
+def test_a_batch_under_vmap_equals_a_loop_over_its_episodes(grid, order, broad):
+    settings = {"inner": {"order": order}, "broad": {"law": broad}, "loss": {"dense": 1.0}}
+    method = toys.method(grid=grid, exact=True, **settings)
     params = double(moved(method.initial(0)))
     episodes = toys.batch(3, tokens=grid**2, dtype=np.float64)
     together = toys.gradients(method, params, episodes)

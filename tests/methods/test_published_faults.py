@@ -39,12 +39,14 @@ def start(method, spread=0.05):
 @pytest.mark.parametrize("grid", [1, 3])
 @pytest.mark.parametrize("objective", ["predictive", "leave-one-out"])
 @pytest.mark.parametrize("covariance", ["isotropic", "diagonal", "full"])
-def test_fault_1_every_meta_parameter_receives_a_gradient(grid, objective, covariance):
+@pytest.mark.parametrize("broad", ["inflated", "fixed"])
+def test_fault_1_every_meta_parameter_receives_a_gradient(grid, objective, covariance, broad):
     dense = float(grid > 1)
     method = toys.method(
         grid=grid,
         inner={"objective": objective},
         prior={"covariance": covariance},
+        broad={"law": broad},
         loss={"dense": dense},
     )
     found = toys.gradients(method, method.initial(0), toys.batch(2, tokens=grid**2))

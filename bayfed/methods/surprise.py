@@ -1,0 +1,79 @@
+"""How much better a broad law explains a token than the predictive of normal tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayfed.config import Broad
+from bayfed.features import Params
+from bayfed.methods.few import EmbeddedT
+from bayfed.methods.folded import FoldedT
+from bayfed.normality.student_t import log_density
+
+Law = FoldedT | EmbeddedT
+INFLATION = "score.inflation"
+INITIAL_INFLATION = 4.0
+"""How much broader the law of a defect is than the predictive, in squared units, at round 0."""
+
+
+def initial_inflation() -> Params:
+    r"""Return the parameter of :func:`inflated`, whose softplus is :math:`\ln\lambda`."""
+    return {INFLATION: torch.tensor(INITIAL_INFLATION).log().expm1().log()}
+
+
+def inflated(params: Params, law: Law, inputs: Tensor) -> Tensor:
+    r"""Return the log-odds, per dimension, of the law made broader against the law itself.
+
+    .. math::
+        \frac1d \ln\frac{t_v(z; m, \lambda\Sigma)}{t_v(z; m, \Sigma)} = -\tfrac12\ln\lambda
+        + \frac{v + d}{2 d} \left[\ln\left(1 + \tfrac{\Delta^2}{v}\right)
+        - \ln\left(1 + \tfrac{\Delta^2}{\lambda v}\right)\right]
+
+    It grows with the distance and levels off at :math:`\tfrac{v}{2d}\ln\lambda`, so one wild
+    token cannot outvote the rest.
+
+    Args:
+        params: ``score.inflation``, whose softplus is :math:`\ln\lambda > 0`.
+        law: The predictive of :math:`z`; one for all inputs, or one for each leading index.
+        inputs: ``(n, t, c)``.
+
+    Returns:
+        Nats per dimension, ``(n, t)``.
+    """
+    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.location.shape[-1]
+    log_inflation = F.softplus(params[INFLATION])
+    ratio = distance / dof
+    gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
+    return 0.5 * ((dof + dim) / dim * gap - log_inflation)
+
+
+def fixed(settings: Broad, law: Law, inputs: Tensor, embedded: Tensor) -> Tensor:
+    r"""Return the log-odds, per dimension, of a fixed broad law against the predictive.
+
+    .. math:: \frac1d \left[\ln t_{v_0}(z; 0, s I) - \ln t_v(z; m, \Sigma)\right]
+
+    Behind LayerNorm, where :math:`\lVert z \rVert` is constant, the first term is so too.
+
+    Args:
+        settings: :math:`v_0` and :math:`s`.
+        law: The predictive of :math:`z`; one for all inputs, or one for each leading index.
+        inputs: ``(n, t, c)``, what the law is a function of.
+        embedded: :math:`z`, ``(n, t, d)``.
+
+    Returns:
+        Nats per dimension, ``(n, t)``.
+
+    Source: arXiv 2601.19992, the published score (:math:`v_0 = 2`, :math:`s = 100`).
+    """
+    dim = embedded.shape[-1]
+    distance = embedded.square().sum(-1) / settings.scale
+    half, dof = (
+        torch.tensor(value, dtype=distance.dtype, device=distance.device)
+        for value in (0.5 * dim * math.log(settings.scale), settings.dof)
+    )
+    broad = log_density(distance, half, dof, dim)
+    return (broad - law.log_prob(inputs)) / dim
