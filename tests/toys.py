@@ -22,7 +22,7 @@ from bayfed.episodes import Pools
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, StoredFeatures
 from bayfed.features.tail import IdentityTail
-from bayfed.methods import BayPrAnoMeta
+from bayfed.methods import BayPrAnoMeta, build_method
 from bayfed.seeds import stream, torch_stream
 
 TIMM = "test_byobnet"
@@ -138,6 +138,8 @@ def experiment(**groups: Any) -> Experiment:
         "federation": {"backend": "inprocess", "episodes": 2},
         "evaluation": {"shots": 3, "draws": 1},
     }  # fmt: skip
+    if "name" in groups.get("method", {}):
+        base["method"] = {}
     return parse_experiment(_merged(base, groups))
 
 
@@ -152,6 +154,14 @@ def method(channels: int = 4, grid: int = 3, exact: bool = False, **settings: An
     return BayPrAnoMeta(
         Settings.model_validate(_merged(base, settings)), encoder(channels, grid, exact)
     )
+
+
+def system(
+    name: str, channels: int = 4, grid: int = 3, exact: bool = False, **settings: Any
+) -> Any:
+    """The trainable system called ``name`` on tokens of ``channels``."""
+    tree = {"name": name, "top_k": 0.3} | settings
+    return build_method(parse_experiment({"method": tree}).method, encoder(channels, grid, exact))
 
 
 def batch(
@@ -182,7 +192,7 @@ def one(episodes: EpisodeBatch, i: int) -> EpisodeBatch:
     )
 
 
-def gradients(of: BayPrAnoMeta, params: dict[str, Tensor], episodes: EpisodeBatch) -> Any:
+def gradients(of: Any, params: dict[str, Tensor], episodes: EpisodeBatch) -> Any:
     """The loss's gradient for every meta-parameter, None where there is no path."""
     leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
     loss, _ = of.loss(leaves, episodes)
