@@ -63,7 +63,6 @@ class Factory:
         holdings: tuple[Holding, ...],
     ) -> None:
         self.name = spec.name
-        self.trains = bool(spec.training)
         self.held_out = experiment.protocol.holdout
         self.method = system.method
         self._experiment = experiment
@@ -71,7 +70,8 @@ class Factory:
         self._encoder = system.encoder
         self._train_sites = train_sites
         self._holdings = holdings
-        self._training = [h for h in holdings if h.pools.site in spec.training]
+        self._training = [h for h in holdings if _trains(h.pools, spec, experiment)]
+        self.trains = bool(self._training)
         self._device = resolve_device(experiment.device)
 
     @classmethod
@@ -92,10 +92,10 @@ class Factory:
         holdings = []
         for name in spec.sites:
             pools = _pools(experiment, spec, sites[name])
-            if name in spec.shares and name not in spec.evaluates and not _fills(pools, experiment):
-                continue
-            refuse_copies(pools)
-            holdings.append(Holding(pools, system.store.open((*pools.training, *pools.testing))))
+            if name in spec.evaluates or _trains(pools, spec, experiment):
+                refuse_copies(pools)
+                features = system.store.open((*pools.training, *pools.testing))
+                holdings.append(Holding(pools, features))
         if not holdings:
             raise ConfigError(
                 f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
@@ -216,8 +216,10 @@ def _client(specs: Sequence[ClientSpec], number: int) -> ClientSpec:
     return specs[number]
 
 
-def _fills(pools: Pools, experiment: Experiment) -> bool:
-    """Tell whether a mixture's share of a site is enough for an episode and a support."""
+def _trains(pools: Pools, spec: ClientSpec, experiment: Experiment) -> bool:
+    """Tell whether a site is trained on; of a mixture, a share too small for an episode is not."""
+    if pools.site not in spec.shares:
+        return pools.site in spec.training
     episode, shots = experiment.episode, experiment.evaluation.shots
     needed = max(episode.shots + episode.normals + 1, shots)
     return len(pools.train_good) >= needed and bool(pools.train_anomalies)

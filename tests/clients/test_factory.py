@@ -282,3 +282,19 @@ def test_a_copy_of_a_training_image_in_the_test_is_refused(make, tmp_path):
 def test_a_site_without_defects_to_train_on_names_the_setting(make, tmp_path):
     data = folders(photographs(tmp_path / "sites")) | {"pasted": {"per_site": 0}}
     fails(make(data=data), ProtocolError, "site part: no defects", "data.pasted.per_site")
+
+
+def test_a_site_whose_largest_share_fills_no_episode_is_still_evaluated(make):
+    experiment = make(
+        data={"synthetic": {"products": 2, "train_good": 16}, "pasted": {"per_site": 24}},
+        federation={"clients": {"partition": "dirichlet", "number": 4, "alpha": 50.0}},
+        evaluation={"shots": 2},
+        episode={"shots": 4, "normals": 4},
+    )
+    specs = client_specs(experiment)
+    judges = [number for number, spec in enumerate(specs) if spec.evaluates]
+    for number in judges:
+        opened = factory(experiment, number)
+        assert not opened.trains
+        assert opened.statistics() == opened.calibrate({}, {}, 0) == {}
+        assert opened.evaluate(initial_parameters(experiment, None), {}, 0)
