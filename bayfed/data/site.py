@@ -41,7 +41,7 @@ class SiteImage:
         name: unique inside the site, such as ``test/crack/003.png``.
         defect: type of the defect; None = good.
         source: file or generator behind the image.
-        base: name of the good image that this one is painted on, where it is.
+        base: name of the image that this one is painted on or turned from, where it is.
             An episode must not hold both.
     """
 
