@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from bayfed.config import Experiment
-from bayfed.data import Site, load_sites
+from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import Pools, drop_copies, is_held_out, refuse_copies, training_pools
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
 from bayfed.evaluation.calibrate import calibrate_site
+from bayfed.evaluation.supports import support_pictures
 from bayfed.evaluation.system import System, build_system
 from bayfed.features import (
     Params,
@@ -24,7 +25,7 @@ from bayfed.features import (
     build_encoder,
     resolve_device,
 )
-from bayfed.methods import build_method
+from bayfed.methods import TrainableMethod, build_method
 from bayfed.seeds import stream
 from clients.partition import ClientSpec, client_specs, share, whole
 
@@ -94,8 +95,8 @@ class Factory:
             pools = _pools(experiment, spec, sites[name])
             if name in spec.evaluates or _trains(pools, spec, experiment):
                 refuse_copies(pools)
-                features = system.store.open((*pools.training, *pools.testing))
-                holdings.append(Holding(pools, features))
+                pictures = _pictures(experiment, system, pools)
+                holdings.append(Holding(pools, system.store.open(pictures)))
         if not holdings:
             raise ConfigError(
                 f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
@@ -120,6 +121,12 @@ class Factory:
             for h in self._training
         ]
 
+    @cached_property
+    def _learner(self) -> TrainableMethod:
+        if not isinstance(self.method, TrainableMethod):
+            raise ConfigError(f"method.name: {self.method.name} has nothing to train")
+        return self.method
+
     def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
         """Draw the episodes of one local step, its sites in turn over all steps.
 
@@ -135,7 +142,7 @@ class Factory:
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and its parts."""
-        return self.method.loss(self._local(params), batch)
+        return self._learner.loss(self._local(params), batch)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the additive sums of empirical Bayes over the factory's training normals."""
@@ -144,7 +151,7 @@ class Factory:
         for holding in self._training:
             shots = self._experiment.evaluation.shots
             names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
-            sums = self.method.statistics(params, holding.features.read(names))
+            sums = self._learner.statistics(params, holding.features.read(names))
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
         return totals
 
@@ -155,7 +162,7 @@ class Factory:
         round: int,  # noqa: A002, ARG002
     ) -> dict[str, Tensor]:
         """Return one stage of the additive sums for pooled p-values; only train/good is read."""
-        if not self.method.localises:
+        if not self._experiment.method.calibrates:
             return {}
         params, totals = self._local(params), dict[str, Tensor]()
         settings, seed = self._experiment.evaluation, self._experiment.seed
@@ -231,3 +238,12 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
     painted = () if held else pasted_images(site, experiment.data.pasted, experiment.seed)
     pools = drop_copies(training_pools(site, experiment.protocol, painted, experiment.seed))
     return share(pools, spec, experiment.seed)
+
+
+def _pictures(experiment: Experiment, system: System, pools: Pools) -> tuple[SiteImage, ...]:
+    """Return what is read of a site: defects to train on only where something is trained."""
+    training = pools.training if experiment.method.trains else pools.train_good
+    turns = system.method.turns
+    supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
+    pictures = (*training, *pools.testing, *supports)
+    return tuple({picture.name: picture for picture in pictures}.values())

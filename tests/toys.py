@@ -139,7 +139,7 @@ def experiment(**groups: Any) -> Experiment:
         "evaluation": {"shots": 3, "draws": 1},
     }  # fmt: skip
     if "name" in groups.get("method", {}):
-        base["method"] = {}
+        base["method"] = {}  # another system has other settings
     return parse_experiment(_merged(base, groups))
 
 

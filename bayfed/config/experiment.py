@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bayfed.config.data import Data, Protocol
 from bayfed.config.features import Backbone, Store
@@ -49,6 +49,14 @@ class Experiment(Settings):
         if isinstance(value, dict) and "name" not in value:
             return {"name": BayPrAnoMeta().name, **value}
         return value
+
+    @model_validator(mode="after")
+    def _rounds_train_something(self) -> Experiment:
+        if self.federation.rounds and not self.method.trains:
+            raise ValueError(
+                f"method.name: {self.method.name} has nothing to train; set federation.rounds to 0"
+            )
+        return self
 
 
 def _assign(tree: dict[str, Any], text: str) -> None:

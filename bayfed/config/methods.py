@@ -90,6 +90,19 @@ class System(Settings):
         """Whether the factories' additive statistics shape round 0."""
         return False
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether p-values are read off scores pooled over factories, for want of a law."""
+        return True
+
+    @property
+    def changed(self) -> str | None:
+        """The settings of its own that differ from the usual ones; the grain is none of them."""
+        usual = {key: field.default for key, field in type(self).model_fields.items()}
+        own = {key: getattr(self, key) for key in usual if key not in System.model_fields}
+        texts = [f"{key} {value}" for key, value in own.items() if value != usual[key]]
+        return ", ".join(texts) or None
+
 
 class Embedded(System):
     """A system with meta-parameters that embeds tokens by a linear head."""
@@ -122,6 +135,11 @@ class BayPrAnoMeta(Embedded):
     def pools_statistics(self) -> bool:
         """Whether the factories' additive statistics shape round 0."""
         return self.prior.init == "empirical-bayes"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether p-values are read off scores pooled over factories, for want of a law."""
+        return self.grain == "patch"
 
 
 class ProtoNet(Embedded):
@@ -165,8 +183,10 @@ class PatchCore(System):
     grain: Literal["patch"] = "patch"
     coreset: Fraction = 0.1
     """Fraction of the support's patches that the memory keeps."""
-    neighbours: Count = 9
-    """Patches of the memory around the nearest one that reweight an image's score."""
+    neighbours: Annotated[int, Field(ge=2)] | None = 9
+    """Patches of the memory around the nearest one that reweight a score; empty = no weight."""
+    projection: Count = 128
+    """Dimensions in which the coreset is chosen, by a random projection where there are more."""
 
 
 class AnomalyDINO(System):
@@ -175,7 +195,7 @@ class AnomalyDINO(System):
     name: Literal["anomalydino"] = "anomalydino"
     grain: Literal["patch"] = "patch"
     turns: Annotated[int, Field(ge=1, le=64)] = 8
-    """Rotations of each support image, evenly spaced over the circle."""
+    """Rotations of each support image, itself among them, evenly spaced over the circle."""
     top_k: Fraction = 0.01
     """Fraction of the patches whose mean distance is the image score."""
 
@@ -186,7 +206,7 @@ class PaDiM(System):
     name: Literal["padim"] = "padim"
     grain: Literal["patch"] = "patch"
     channels: Count | None = 100
-    """Channels drawn at random; empty = all."""
+    """Channels drawn at random, if there are more; empty = all."""
     ridge: Positive = 0.01
     """Added to the diagonal of each covariance."""
 
@@ -202,7 +222,7 @@ class PCAResidual(System):
     """Distance to the principal subspace of the support's tokens."""
 
     name: Literal["pca"] = "pca"
-    variance: Fraction = 0.95
+    variance: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Fraction of the variance that the subspace holds."""
     top_k: Fraction = 0.01
     """Fraction of the patches whose mean residual is the image score."""

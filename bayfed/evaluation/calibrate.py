@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bayfed.config import Evaluation
 from bayfed.episodes import Pools, draw_support
+from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
 from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
@@ -48,13 +49,13 @@ def calibrate_site(
     """
     totals: dict[str, Tensor] = {}
     for draw in range(settings.draws):
-        support = {i.name for i in draw_support(pools, settings.shots, seed, draw)}
-        adapted = method.adapt(params, features.read(sorted(support)))
+        support = sorted(draw_support(pools, settings.shots, seed, draw), key=lambda i: i.name)
+        adapted = method.adapt(params, read_support(features, support, method.turns))
         own = method.support_scores(adapted)
         if not pooled:
             sums = {SQUARE: support_spread(own).double().square(), SITES: torch.ones(()).double()}
         else:
-            rest = [i.name for i in pools.train_good if i.name not in support]
+            rest = [i.name for i in pools.train_good if i not in support]
             scores = image_scores(method, adapted, features, rest)
             standard = standardise(scores, own, pooled_spread(pooled))
             sums = {COUNTS: score_histogram(standard).counts}

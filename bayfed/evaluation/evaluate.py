@@ -9,16 +9,17 @@ from typing import Any
 
 from bayfed.config import Experiment, experiment_hash, load_experiment, parse_experiment
 from bayfed.data import Site, load_sites
-from bayfed.episodes import Pools, draw_support, is_held_out
+from bayfed.episodes import Pools, is_held_out
 from bayfed.episodes.protocols import PROTOCOLS
 from bayfed.errors import CheckpointError, ConfigError, ProtocolError
 from bayfed.evaluation.admission import Training, admit, training_of
 from bayfed.evaluation.checkpoint import Snapshot, path_of, paths_in, read
 from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.summary import CONTROL, TRAINED
-from bayfed.evaluation.system import build_system, parameters
+from bayfed.evaluation.supports import support_pictures
+from bayfed.evaluation.system import System, build_system, parameters
 from bayfed.evaluation.table import KEY, ResultRow, append_rows, read_rows, untimed
-from bayfed.features import FeatureStore, StoredFeatures
+from bayfed.features import StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,11 @@ def _measure(
     experiment: Experiment, snapshots: Sequence[Snapshot], pools: Sequence[Pools], calibrated: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of every site under every snapshot, without what they have in common."""
-    method, _, store = build_system(experiment)
+    system = build_system(experiment)
+    method = system.method
     arms = [(snapshot, parameters(snapshot, method, experiment.seed)) for snapshot in snapshots]
     for site in pools:
-        features = _features(store, site, experiment)
+        features = _features(system, site, experiment)
         for snapshot, theta in arms:
             rows = evaluate_site(
                 method,
@@ -174,15 +176,11 @@ def _measure(
             yield from (shared | row for row in rows)
 
 
-def _features(store: FeatureStore, pools: Pools, experiment: Experiment) -> StoredFeatures:
+def _features(system: System, pools: Pools, experiment: Experiment) -> StoredFeatures:
     """Compute what the draws and the test need, and no other feature of the site."""
-    shots, draws = experiment.evaluation.shots, experiment.evaluation.draws
-    supports = {
-        image.name: image
-        for draw in range(draws)
-        for image in draw_support(pools, shots, experiment.seed, draw)
-    }
-    return store.open((*supports.values(), *pools.testing))
+    turns = system.method.turns
+    pictures = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
+    return system.store.open((*pictures, *pools.testing))
 
 
 def _context(
@@ -215,7 +213,7 @@ def _key(row: ResultRow) -> tuple[object, ...]:
 
 
 def _notes(stated: Experiment, same_shots: bool) -> tuple[str, ...]:
-    if same_shots or stated.method.grain == "image":
+    if same_shots or not stated.method.calibrates:
         return ()
     return (
         f"No p-values: the pooled calibration was made at {stated.evaluation.shots} shots "

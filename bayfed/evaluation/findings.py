@@ -28,15 +28,15 @@ _PROTOCOLS = {
     "new-defect": "New defect: the scored defect type took no part in training.",
 }
 LAWS = {
-    "image": (
+    "exact": (
         "A p-value is the survival function of the F law of an embedding's squared distance "
         "under the Student-t predictive. It is exact if good embeddings follow the model."
     ),
-    "patch": (
-        "An image score is a mean over the most surprising of many dependent patches, so no F law "
-        "holds for it. Its p-value is read off pooled scores of held-out good images of the "
-        "training sites, shifted and scaled by the leave-one-image-out scores of the site's own "
-        "support."
+    "pooled": (
+        "No closed law holds for the image score: at the patch grain it comes from the most "
+        "surprising of many dependent patches. Its p-value is read off pooled scores of held-out "
+        "good images of the training sites, shifted and scaled by the leave-one-image-out scores "
+        "of the site's own support."
     ),
 }
 
@@ -86,10 +86,13 @@ def verdict(comparison: Comparison | None) -> str:
     """Return one or two sentences: before, after, and whether the interval excludes 0."""
     lines = site_table(comparison.rows) if comparison else []
     before, after = arm_mean(lines, "control"), arm_mean(lines, "trained")
-    if comparison is None or before is None or after is None:
+    if comparison is None or before is None:
         return "Control and trained parameters were not both measured, so nothing is compared."
-    paired = paired_summary(comparison.rows)
     unit = _UNITS.get(comparison.protocol, "products")
+    if after is None:
+        mean = f"Mean image AUROC over {len(lines)} {unit} is {before:.3f}."
+        return f"Nothing was trained, so nothing is compared. {mean}"
+    paired = paired_summary(comparison.rows)
     moved = (
         f"Training {_verb(paired.mean)} mean image AUROC over {paired.n} {unit} "
         f"from {before:.3f} to {after:.3f} ({paired.mean:+.3f})."
@@ -139,7 +142,8 @@ def _not_measured(comparison: Comparison) -> list[str]:
         notes.append(f"Only one class of test images at {', '.join(goodless)}: no AUROC there.")
     if not draws_by_site(rows, "ece"):
         notes.append("No p-values were computed: calibration is not shown.")
-    lonely = [line.site for line in site_table(rows) if line.difference is None]
-    if lonely:
+    lines = site_table(rows)
+    lonely = [line.site for line in lines if line.difference is None]
+    if 0 < len(lonely) < len(lines):
         notes.append(f"Measured in one arm only, so left out of the means: {', '.join(lonely)}.")
     return notes

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from bayfed.config import Experiment
 from bayfed.data import Site, SiteImage
+from bayfed.data.turned import turned
 from bayfed.episodes import Pools, draw_support, training_pools
 from bayfed.errors import ProtocolError
 from bayfed.evaluation.calibrate import COUNTS, SMALLEST_SPREAD, SQUARE, pooled_spread
 from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase
+from bayfed.evaluation.supports import read_support
 from bayfed.evaluation.system import System, build_system, parameters
 from bayfed.features import Params
 from bayfed.normality import ScoreHistogram, standardise, support_spread
@@ -155,9 +157,11 @@ def _show(
     taken = {image.name for image in support}
     normals = [image for image in pools.train_good if image.name not in taken][:NORMALS]
     images = choose_images(pools, experiment.seed)
-    features = system.store.open((*support, *normals, *images))
+    turns = system.method.turns
+    pictures = [picture for image in support for picture in turned(image, turns)]
+    features = system.store.open((*pictures, *normals, *images))
 
-    adapted = system.method.adapt(theta, features.read([image.name for image in support]))
+    adapted = system.method.adapt(theta, read_support(features, support, turns))
     own = system.method.support_scores(adapted)
     spread = max(float(support_spread(own)), SMALLEST_SPREAD)
     if SQUARE in pooled:

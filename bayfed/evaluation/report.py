@@ -33,7 +33,7 @@ class Report:
 
     ``rounds`` are the lines of ``metrics.jsonl``; ``environment`` holds what the run was
     made with (versions, machine, content hash), in the order to be shown; ``law`` says which
-    law the p-values follow, if it is not the usual one of the grain; ``notes`` are further
+    law the p-values follow, if it is not the usual one of the method; ``notes`` are further
     remarks of the caller.
     """
 
@@ -78,6 +78,7 @@ def _context(report: Report) -> dict[str, Any]:
     first = compared[0] if compared else None
     gallery = _gallery(report)
     left_out = len(report.heatmaps) - len(gallery)
+    pooled = report.experiment.method.calibrates
     notes = findings.missing(first, report.experiment, len(report.rounds), len(gallery))
     if left_out:
         notes.append(f"{left_out} heatmaps were left out to keep this page below 4 MB.")
@@ -97,7 +98,7 @@ def _context(report: Report) -> dict[str, Any]:
         "clients": tables.clients_table(report.rounds),
         "gallery": gallery,
         "colour_bar": Markup(plots.colour_bar(report.scale)) if report.scale else "",
-        "law": report.law or findings.LAWS[report.experiment.method.grain],
+        "law": report.law or findings.LAWS["pooled" if pooled else "exact"],
         "notes": [*notes, *report.notes],
     }
 

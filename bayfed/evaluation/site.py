@@ -16,9 +16,10 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
 from bayfed.episodes import Pools, draw_support
-from bayfed.evaluation.calibrate import pooled_p_values, score_all
+from bayfed.evaluation.calibrate import COUNTS, pooled_p_values, score_all
+from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
-from bayfed.methods import Method
+from bayfed.methods import Method, Scores
 from bayfed.metrics import (
     aupro,
     coverage,
@@ -74,17 +75,28 @@ def score_images(
     done = time.perf_counter()
     score = torch.cat([part.image for part in parts])
     tokens = [part.tokens for part in parts if part.tokens is not None]
-    exact = [part.p_value for part in parts if part.p_value is not None]
-    own = method.support_scores(adapted)
     return SiteScores(
         images=tuple(images),
         score=score,
-        p_value=torch.cat(exact) if exact else pooled_p_values(score, own, pooled),
+        p_value=_p_values(method, adapted, parts, pooled),
         tokens=torch.cat(tokens) if tokens else None,
         model_bytes=method.size(adapted),
         fit_seconds=fitted - started,
         score_seconds=(done - fitted) / max(1, len(names)),
     )
+
+
+def _p_values(
+    method: Method, adapted: object, parts: Sequence[Scores], pooled: Mapping[str, Tensor]
+) -> Tensor | None:
+    """Return the method's own p-values, else the pooled ones; the support is scored if needed."""
+    exact = [part.p_value for part in parts if part.p_value is not None]
+    if exact:
+        return torch.cat(exact)
+    if COUNTS not in pooled:
+        return None
+    scores = torch.cat([part.image for part in parts])
+    return pooled_p_values(scores, method.support_scores(adapted), pooled)
 
 
 def evaluate_site(
@@ -119,7 +131,7 @@ def evaluate_site(
     kinds = sorted({i.defect for i in pools.test_anomalies if i.defect})
     for draw in range(settings.draws):
         support = draw_support(pools, settings.shots, seed, draw)
-        stored = features.read([image.name for image in support])
+        stored = read_support(features, support, method.turns)
         scores = score_images(method, params, stored, pools.testing, features, pooled)
         row: dict[str, Any] = {
             "site": pools.site,

@@ -102,8 +102,19 @@ def paired_summary(
 
 
 def arm_mean(lines: Iterable[SiteLine], arm: str) -> float | None:
-    """Return the mean of the column ``arm`` over the sites measured in both arms."""
-    return _mean([getattr(line, arm) for line in lines if line.difference is not None])
+    """Return the mean of the column ``arm`` over the sites measured in both arms.
+
+    Where one arm is all there is, as of an untrained system, over all sites.
+    """
+    found = list(lines)
+    two = {name for name in ("control", "trained") if _column(found, name)}
+    if two != {arm}:
+        found = [line for line in found if line.difference is not None]
+    return _mean(_column(found, arm))
+
+
+def _column(lines: Iterable[SiteLine], arm: str) -> list[float]:
+    return [number for line in lines if (number := getattr(line, arm)) is not None]
 
 
 def interval_text(interval: Interval, digits: int = 3) -> str:
@@ -129,7 +140,7 @@ def print_summary(rows: Sequence[ResultRow], console: Console, value: str = "ima
     mean = None if math.isnan(paired.mean) else paired.mean
     table.add_section()
     means = _cells(arm_mean(lines, "control"), arm_mean(lines, "trained"), mean)
-    table.add_row(f"mean of {paired.n}", *means, style="bold")
+    table.add_row(f"mean of {paired.n or len(lines)}", *means, style="bold")
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from bayfed.seeds import torch_stream
 
 @dataclass(frozen=True)
 class Encoder:
-    """Both parts, and the grid their tokens lie on (1 at the image grain)."""
+    """Both parts, the grid their tokens lie on (1 at the image grain), and where they compute."""
 
     trunk: Trunk
     tail: Tail
     grid: int
     image_size: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 def resolve_device(name: str) -> torch.device:
@@ -77,7 +78,8 @@ def _build(
     grid = 1 if pool else settings.grid
     if settings.trainable == "all":
         network = NetworkTail(backbone, settings.grid, settings.smoothing, pool)
-        return Encoder(IdentityTrunk(settings.image_size), network, grid, settings.image_size)
+        pictures = IdentityTrunk(settings.image_size)
+        return Encoder(pictures, network, grid, settings.image_size, device)
     channels = sum(backbone.channels)
     tail: Tail
     if settings.trainable == "adapters":
@@ -85,4 +87,4 @@ def _build(
     else:
         output, tail = "pooled" if pool else "tokens", IdentityTail(channels)
     trunk = FrozenTrunk(backbone, settings, output, device)
-    return Encoder(trunk, tail, grid, settings.image_size)
+    return Encoder(trunk, tail, grid, settings.image_size, device)

@@ -4,21 +4,30 @@ from collections.abc import Callable
 from typing import Any
 
 from bayfed import config
-from bayfed.errors import ConfigError
 from bayfed.features import Encoder
 from bayfed.methods.anil import ANIL
-from bayfed.methods.base import Method, Scores
+from bayfed.methods.anomalydino import AnomalyDINO
+from bayfed.methods.base import Method, Scores, TrainableMethod
 from bayfed.methods.baypranometa import BayPrAnoMeta
+from bayfed.methods.mahalanobis import Mahalanobis
 from bayfed.methods.maml import MAML
+from bayfed.methods.padim import PaDiM
+from bayfed.methods.patchcore import PatchCore
+from bayfed.methods.pca import PCAResidual
 from bayfed.methods.protomaml import ProtoMAML
 from bayfed.methods.protonet import ProtoNet
 
-_SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
+SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
     config.BayPrAnoMeta: BayPrAnoMeta,
     config.ProtoNet: ProtoNet,
     config.ProtoMAML: ProtoMAML,
     config.MAML: MAML,
     config.ANIL: ANIL,
+    config.PatchCore: PatchCore,
+    config.AnomalyDINO: AnomalyDINO,
+    config.PaDiM: PaDiM,
+    config.Mahalanobis: Mahalanobis,
+    config.PCAResidual: PCAResidual,
 }
 
 
@@ -28,19 +37,22 @@ def build_method(settings: config.Method, encoder: Encoder) -> Method:
     Raises:
         ConfigError: it cannot work on what the encoder gives.
     """
-    build = _SYSTEMS.get(type(settings))
-    if build is None:
-        raise ConfigError(f"method.name: {settings.name} is not built")
-    return build(settings, encoder)
+    return SYSTEMS[type(settings)](settings, encoder)
 
 
 __all__ = [
     "ANIL",
     "MAML",
+    "AnomalyDINO",
     "BayPrAnoMeta",
+    "Mahalanobis",
     "Method",
+    "PCAResidual",
+    "PaDiM",
+    "PatchCore",
     "ProtoMAML",
     "ProtoNet",
     "Scores",
+    "TrainableMethod",
     "build_method",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch  # noqa: F401  # doctest
 from torch import Tensor
@@ -20,45 +20,52 @@ class Scores(NamedTuple):
     Attributes:
         image: ``(q,)``, higher = more anomalous; comparable within one adaptation.
         tokens: ``(q, t)``, the same in space, or None at the image grain.
-        log_odds: ``(q,)``, defect against good, in nats.
+        log_odds: ``(q,)``, defect against good, in nats, or None without a law of defects.
         p_value: ``(q,)`` under the method's own predictive, where its law is exact, or None.
     """
 
     image: Tensor
     tokens: Tensor | None
-    log_odds: Tensor
-    p_value: Tensor | None
+    log_odds: Tensor | None = None
+    p_value: Tensor | None = None
 
 
 class Method(Protocol):
-    """A detector that adapts to a support and scores queries, with meta-parameters."""
+    """A detector that adapts to a support and scores queries."""
 
     name: str
     variant: str | None
     """What sets it apart from the method's usual settings."""
     localises: bool
     """Whether scores come with a map."""
+    turns: int
+    """Rotations of each support image that it asks for, the image itself among them."""
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
-        """Return the meta-parameters of round 0."""
+        """Return the parameters of round 0, and with them all that is drawn at random."""
+
+    def adapt(self, params: Params, support: Tensor) -> Any:
+        """Adapt to ``(k * turns, ...)`` trunk outputs of ``k`` good images, the turns in a row."""
+
+    def score(self, adapted: Any, query: Tensor) -> Scores:
+        """Score ``(q, ...)`` trunk outputs."""
+
+    def support_scores(self, adapted: Any) -> Tensor:
+        """Return the ``(k,)`` scores of the support images, each by all the others."""
+
+    def size(self, adapted: Any) -> int:
+        """Return the bytes of the adapted detector beside the frozen backbone."""
+
+
+@runtime_checkable
+class TrainableMethod(Method, Protocol):
+    """A method with meta-parameters that episodes or the factories' statistics can move."""
 
     def statistics(self, params: Params, support: Tensor) -> Params:
         """Return what one site adds to empirical Bayes; {} where a method uses none."""
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and numbers worth a line in the history."""
-
-    def adapt(self, params: Params, support: Tensor) -> Any:
-        """Adapt to ``(k, ...)`` trunk outputs of good images."""
-
-    def score(self, adapted: Any, query: Tensor) -> Scores:
-        """Score ``(q, ...)`` trunk outputs."""
-
-    def support_scores(self, adapted: Any) -> Tensor:
-        """Return the ``(k,)`` leave-one-image-out scores of the support."""
-
-    def size(self, adapted: Any) -> int:
-        """Return the bytes of the adapted detector beside the frozen backbone."""
 
 
 def variant_of(**differences: bool) -> str | None:

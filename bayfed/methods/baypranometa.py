@@ -93,6 +93,7 @@ class BayPrAnoMeta:
     """
 
     name = "baypranometa"
+    turns = 1
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings

@@ -62,6 +62,7 @@ class FewShotClassifier:
     """
 
     name: str
+    turns = 1
     adapts_body: bool
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:

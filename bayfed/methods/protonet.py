@@ -47,6 +47,7 @@ class ProtoNet:
     """
 
     name = "protonet"
+    turns = 1
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings

@@ -1,0 +1,58 @@
+"""AnomalyDINO's algorithm: the cosine distance to the nearest patch of the turned supports.
+
+On whatever backbone is set; the paper's masking of the background is left out, as it needs
+the principal components of DINOv2.
+
+Source: Damm et al. 2024, "AnomalyDINO: Boosting Patch-based Few-shot Anomaly Detection with
+DINOv2".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayfed.config import AnomalyDINO as Settings
+from bayfed.features import Encoder, Params
+from bayfed.methods.nearest import cosine_distance
+from bayfed.methods.untrained import Untrained, highest_mean
+
+
+class Memory(NamedTuple):
+    """All patches of the support, unit vectors ``(k * turns * t, c)``."""
+
+    patches: Tensor
+
+
+class AnomalyDINO(Untrained[Memory]):
+    """The method; see :class:`bayfed.methods.untrained.Untrained`."""
+
+    name = "anomalydino"
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        self.turns = settings.turns
+        self._top_k = settings.top_k
+
+    def fit(self, params: Params, tokens: Tensor) -> Memory:
+        """Keep every patch, as a direction."""
+        del params
+        return Memory(F.normalize(tokens.flatten(0, 1), dim=-1))
+
+    def compare(self, params: Params, model: Memory, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the distances to the memory, and the mean of the highest of each image.
+
+        .. math::
+            d(x) = \min_m \left(1 - \frac{x^\top m}{\|x\| \|m\|}\right), \quad
+            s = \operatorname{mean}(H_{0.01}(\{d(x_j)\}_j))
+
+        with :math:`H_{0.01}` the 1 % highest of an image's distances (``method.top_k``).
+
+        Source: Damm et al. 2024, section 3.2.
+        """
+        del params
+        queries = F.normalize(tokens.flatten(0, 1), dim=-1)
+        distance = cosine_distance(queries, model.patches).view(tokens.shape[:2])
+        return highest_mean(distance, self._top_k), distance
