@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
@@ -27,17 +28,18 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import run_clientapp
 
 LIBRARIES = (run_clientapp.__module__, "torch", "scipy.ndimage", "sklearn.metrics")
-"""Loaded before the first message; never the app itself, which differs from run to run."""
+"""What every client needs; never the app itself, which differs from run to run."""
 
 
-def serve(addresses: list[str], interval: float) -> NoReturn:
+def serve(addresses: Sequence[str], libraries: Sequence[str], interval: float) -> NoReturn:
     """Start a process for every message that the SuperNodes at ``addresses`` have received.
 
     Args:
         addresses: Of the nodes' Runtime APIs, on this machine; one that is away is asked again.
+        libraries: Loaded beforehand, besides ``LIBRARIES``.
         interval: Seconds between two questions.
     """
-    context = warm_context()
+    context = warm_context([*LIBRARIES, *libraries])
     nodes = {address: _connect(address) for address in addresses}
     while True:
         for address, node in nodes.items():
@@ -47,10 +49,10 @@ def serve(addresses: list[str], interval: float) -> NoReturn:
         time.sleep(interval)
 
 
-def warm_context() -> ForkServerContext:
-    """Return the context of a fork server that has begun to load the libraries."""
+def warm_context(libraries: list[str]) -> ForkServerContext:
+    """Return the context of a fork server that has begun to load ``libraries``."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LIBRARIES))
+    context.set_forkserver_preload(libraries)
     ensure_running()
     return context
 
@@ -81,10 +83,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run until interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("address", nargs="+", help="Runtime API of a SuperNode: host:port")
+    parser.add_argument("--load", action="append", default=[], help="a further library: timm")
     parser.add_argument("--interval", type=float, default=0.2, help="seconds")
     options = parser.parse_args(arguments)
     with suppress(KeyboardInterrupt):
-        serve(options.address, options.interval)
+        serve(options.address, options.load, options.interval)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Node:
 def started(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node], rounds: int) -> list[Any]:
     """Serve ``nodes`` for some rounds and return for whom a process was started."""
     found: list[Any] = []
+    loaded: list[str] = []
     pauses = iter(range(rounds - 1))
 
     def pause(_: float) -> None:
@@ -35,10 +36,11 @@ def started(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node], rounds: int
             raise KeyboardInterrupt
 
     monkeypatch.setattr(superexec, "_connect", nodes.__getitem__)
-    monkeypatch.setattr(superexec, "warm_context", lambda: None)
+    monkeypatch.setattr(superexec, "warm_context", loaded.extend)
     monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task))
     monkeypatch.setattr(superexec.time, "sleep", pause)
-    superexec.main(list(nodes))
+    superexec.main([*nodes, "--load", "timm"])
+    assert {"torch", "timm"} <= set(loaded)
     return found
 
 
