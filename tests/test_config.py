@@ -72,11 +72,24 @@ def test_an_unknown_setting_names_file_and_key(tmp_path, key):
         ("backbone.stages=[1, 1]", ["backbone.stages must be"]),
         ("backbone.stages=[-1]", ["backbone.stages must be"]),
         ("device=tpu", ["device: "]),
+        ("method={name: patchcore, neighbours: 1}", ["method.neighbours: "]),
+        ("method={name: padim, channels: 0}", ["method.channels: "]),
+        ("method={name: pca, variance: 1}", ["method.variance: "]),
+        ("method={name: mahalanobis, grain: patch}", ["method.grain: "]),
     ],
 )
 def test_a_wrong_value_names_file_and_key(tmp_path, setting, parts):
     path = written(tmp_path, "name: x")
     refused(lambda: load_experiment(path, [setting]), path, *parts)
+
+
+@pytest.mark.parametrize("name", ["patchcore", "anomalydino", "padim", "mahalanobis", "pca"])
+def test_a_system_that_learns_nothing_has_no_rounds(tmp_path, name):
+    path, setting = written(tmp_path, "name: x"), f"method={{name: {name}}}"
+    said = refused(lambda: load_experiment(path, [setting]))
+    expected = f"method.name: {name} has nothing to train; set federation.rounds to 0"
+    assert said == f"{path}: {expected}"
+    assert load_experiment(path, [setting, "federation.rounds=0"]).method.name == name
 
 
 @pytest.mark.parametrize(

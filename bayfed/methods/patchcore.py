@@ -49,11 +49,15 @@ class PatchCore(Untrained[Memory]):
     def fit(self, params: Params, tokens: Tensor) -> Memory:
         """Keep a coreset of the patches ``(k, t, c)``."""
         patches = tokens.flatten(0, 1)
+        if self._settings.coreset == 1:
+            return Memory(patches)
         number = top_count(self._settings.coreset, len(patches))
         return Memory(patches[greedy_coreset(_projected(params, patches), number)[0]])
 
     def fit_others(self, params: Params, tokens: Tensor) -> Iterator[Memory]:
         """Choose the coresets of all leave-one-image-out supports in step."""
+        if self._settings.coreset == 1:
+            return super().fit_others(params, tokens)
         patches, (images, each) = tokens.flatten(0, 1), tokens.shape[:2]
         owner = torch.arange(images, device=tokens.device)
         members = owner[:, None] != owner.repeat_interleave(each)

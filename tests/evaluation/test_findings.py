@@ -67,6 +67,7 @@ def test_without_both_arms_nothing_is_compared() -> None:
     assert "nothing is compared" in spoken([])
     only_control = [row for row in rows([0.5], [0.6]) if row.arm == "none"]
     assert "nothing is compared" in spoken(only_control)
+    assert "Mean image AUROC over 1 unseen products is 0.500." in spoken(only_control)
 
 
 def test_rows_of_different_questions_are_kept_apart() -> None:

@@ -108,6 +108,12 @@ def test_the_printed_table_ends_with_mean_and_interval(rows: list[ResultRow]) ->
     assert f"{paired.low:+.3f} to {paired.high:+.3f}" in text
 
 
+def test_the_mean_of_one_arm_alone_is_over_all_its_sites() -> None:
+    text = printed(rows_of("none", 0, BEFORE))
+    assert "mean of 3" in text
+    assert "0.650" in text
+
+
 def test_names_of_sites_are_not_markup() -> None:
     text = printed([row("[red]nut", "none", 0, 0, 0.5)])
     assert "[red]nut" in text
