@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bayfed.data.site import Mask, Pixels, SiteImage
 
@@ -49,6 +48,8 @@ class TurnedSource:
 
 def _turn(values: NDArray[np.uint8], degrees: float, order: Literal[0, 1]) -> NDArray[np.uint8]:
     """Turn by the nearest pixel (order 0) or bilinearly (1), reflecting at the border."""
+    from scipy import ndimage  # late: only who turns pays for it
+
     return ndimage.rotate(values, degrees, reshape=False, order=order, mode="reflect")
 
 

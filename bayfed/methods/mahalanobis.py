@@ -10,7 +10,6 @@ Features for Anomaly Detection".
 from __future__ import annotations
 
 import torch
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from bayfed.features import Params
@@ -46,6 +45,8 @@ class Mahalanobis(Untrained[LowRankGaussian]):
         level = float(centred.square().mean())
         if level == 0:
             return low_rank_gaussian(mean, centred, torch.tensor(1.0))
+        from sklearn.covariance import ledoit_wolf_shrinkage  # late: only this system needs it
+
         shrinkage = ledoit_wolf_shrinkage(centred.cpu().numpy(), assume_centered=True)
         shrinkage = max(float(shrinkage), SMALLEST)
         root = centred * ((1 - shrinkage) / len(samples)) ** 0.5
