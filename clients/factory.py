@@ -149,7 +149,7 @@ class Factory:
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
         for holding in self._training:
-            shots = self._experiment.evaluation.shots
+            shots = self._experiment.episode.shots
             names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
             sums = self._learner.statistics(params, holding.features.read(names))
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}

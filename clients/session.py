@@ -64,6 +64,11 @@ class Session:
         return f"client {self.client}" if factory is None else factory.name
 
 
+def close_all() -> None:
+    """Forget the factories that this process keeps open."""
+    _open.clear()
+
+
 def identity(message: Message, context: Context) -> int:
     """Return the partition that the message is for.
 

@@ -26,3 +26,47 @@ def run(
     from experiments.run import run as run_job
 
     run_job(resolve(experiment, settings or (), out, resume), Console())
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command()
+def bench(
+    experiment: Annotated[
+        str | None, typer.Argument(help="A YAML file, or a bundled name; otherwise bench.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the bench.")] = None,
+    methods: Annotated[str, typer.Option(help="Systems, separated by commas.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Folder of sites.")] = None,
+    sites: Annotated[str, typer.Option(help="Names of sites; otherwise all.")] = "",
+    shots: Annotated[str, typer.Option(help="Good images of a support, as in 1,2,5,10.")] = "",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Replicates.")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="Supports a site and seed.")] = None,
+    protocol: Annotated[str, typer.Option(help="standard, new-product, new-defect.")] = "",
+    backbone: Annotated[str | None, typer.Option(help="Name of the backbone.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Local weights of the backbone (safetensors).")
+    ] = None,
+    arms: Annotated[
+        str,
+        typer.Option(help="none, prior, local, centralised, federated, federated+finetune."),
+    ] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise cores.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with what is in --out.")] = False,
+) -> None:
+    """Compare systems on many sites: one table, its plots and a page."""
+    from experiments.bench.request import Request
+    from experiments.bench.run import run as run_bench
+
+    request = Request(
+        experiment, _split(methods), data, _split(sites), _split(shots), seeds, draws,
+        _split(protocol), backbone, weights, _split(arms), workers, tuple(settings or ()),
+        out, resume,
+    )  # fmt: skip
+    run_bench(request, Console())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +51,32 @@ def start(job: Job, clients: int) -> None:
 
 
 def run_in_process(job: Job, clients: int) -> None:
-    """Run ``job`` in this process, its clients one after the other.
+    """Run ``job`` in this process, its clients one after the other, and write its report.
 
     Raises:
         BayfedError: the run failed.
     """
+    from experiments.finish import finish_run
+
+    _serve(job, clients, lambda job: finish_run(job.out, simulated=True))
+
+
+def train_in_process(job: Job) -> None:
+    """Run ``job`` in this process; nobody reads a report of it.
+
+    Raises:
+        BayfedError: the run failed.
+    """
+    _serve(job, len(client_specs(job.experiment)), lambda _: None)
+
+
+def _serve(job: Job, clients: int, finish: Callable[[Job], object]) -> None:
     from importlib import import_module
 
     from clients.app import app
-    from experiments.finish import finish_run
     from experiments.inprocess import InProcessGrid, flower_identity
     from server.app import serve
 
     problem: Any = import_module("clients.factory")
     with flower_identity():
-        serve(
-            InProcessGrid(app, clients),
-            job,
-            problem,
-            lambda job: finish_run(job.out, simulated=True),
-        )
+        serve(InProcessGrid(app, clients), job, problem, finish)

@@ -10,11 +10,21 @@ from bayfed.config import Experiment
 
 @dataclass(frozen=True)
 class Job:
-    """An experiment, the folder of its run, and whether the run goes on from a checkpoint."""
+    """What to run, and where.
+
+    Attributes:
+        experiment: Everything that defines the run.
+        out: Its folder.
+        resume: Whether it goes on from its last checkpoint.
+        measures: Whether the sites are evaluated, or only trained on.
+        start: A checkpoint whose parameters take the place of those of round 0.
+    """
 
     experiment: Experiment
     out: Path
     resume: bool = False
+    measures: bool = True
+    start: Path | None = None
 
     @property
     def history(self) -> Path:

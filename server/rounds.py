@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from bayfed.config import Experiment, experiment_hash
-from bayfed.errors import ConfigError, FederationError
+from bayfed.errors import CheckpointError, ConfigError, FederationError
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
@@ -25,7 +25,7 @@ from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.roster import check_held_out, enrol, sample
-from strategies.fedavg import Averaging, MetaFedAvg
+from strategies.fedavg import Averaging, MetaFedAvg, mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
@@ -134,11 +134,23 @@ class Federation:
         started = time.perf_counter()
         statistics, exchanges = self._statistics()
         theta = self.problem.initial_parameters(self.experiment, statistics or None)
+        theta = self._started(theta)
         self.strategy.restore(theta)
-        measured = self._evaluate(0, theta, CONTROL)
-        snapshot = Snapshot(0, theta, self.strategy.state, statistics, measured.calibration)
-        exchanges += measured.exchanges
+        snapshot = Snapshot(0, theta, self.strategy.state, statistics)
+        measured = self._evaluate(0, theta, CONTROL) if self.job.measures else None
+        if measured is not None:
+            snapshot = replace(snapshot, calibration=measured.calibration)
+            exchanges += measured.exchanges
         return self._record(snapshot, None, measured, exchanges, started)
+
+    def _started(self, theta: Params) -> Params:
+        """Return the parameters of the checkpoint that the job starts from, if it names one."""
+        if self.job.start is None:
+            return theta
+        started = checkpoints.read(self.job.start, None).theta
+        if reason := mismatch(started, theta):
+            raise CheckpointError(f"{self.job.start}: {reason}")
+        return started
 
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = time.perf_counter(), before.round + 1
@@ -152,6 +164,8 @@ class Federation:
         return self._record(snapshot, trained, measured, exchanges, started)
 
     def _is_due(self, number: int) -> bool:
+        if not self.job.measures:
+            return False
         every = self.experiment.evaluation.every
         return number == self.settings.rounds or (every > 0 and number % every == 0)
 
@@ -178,7 +192,7 @@ class Federation:
             raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
 
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
-        if not self.experiment.method.pools_statistics:
+        if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
         training = [member for member in self.members if member.trains]
         replies = self._query("query.statistics", "statistics", 0, {}, training)

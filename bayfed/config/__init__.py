@@ -1,11 +1,13 @@
 """The settings of an experiment: one schema, a file for each of its parts."""
 
+from bayfed.config.bench import Arm, Bench, Entry
 from bayfed.config.data import Data, Pasted, Protocol, Synthetic
 from bayfed.config.experiment import (
     Experiment,
     dump_experiment,
     experiment_hash,
     key_of,
+    load_bench,
     load_experiment,
     parse_experiment,
 )
@@ -34,20 +36,24 @@ from bayfed.config.methods import (
     top_count,
 )
 from bayfed.config.settings import Settings
+from bayfed.config.systems import build_systems, choose, presets
 from bayfed.config.training import Clients, Episode, Evaluation, Federation, Server
 
 __all__ = [
     "ANIL",
     "MAML",
     "AnomalyDINO",
+    "Arm",
     "Backbone",
     "BayPrAnoMeta",
+    "Bench",
     "Broad",
     "Classifier",
     "Clients",
     "Data",
     "Detection",
     "Embedded",
+    "Entry",
     "Episode",
     "Evaluation",
     "Experiment",
@@ -70,10 +76,14 @@ __all__ = [
     "Store",
     "Synthetic",
     "System",
+    "build_systems",
+    "choose",
     "dump_experiment",
     "experiment_hash",
     "key_of",
+    "load_bench",
     "load_experiment",
     "parse_experiment",
+    "presets",
     "top_count",
 ]

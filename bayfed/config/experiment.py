@@ -6,16 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from bayfed.config.bench import Bench, parse_bench
 from bayfed.config.data import Data, Protocol
 from bayfed.config.features import Backbone, Store
 from bayfed.config.methods import BayPrAnoMeta, Method
 from bayfed.config.settings import Settings
 from bayfed.config.training import Episode, Evaluation, Federation
+from bayfed.config.tree import Tree, assign, read_tree
 from bayfed.errors import ConfigError
 
 _HARMLESS = {
@@ -59,24 +61,7 @@ class Experiment(Settings):
         return self
 
 
-def _assign(tree: dict[str, Any], text: str) -> None:
-    key, found, value = text.partition("=")
-    if not found or not key.strip():
-        raise ConfigError(f"setting {text!r} is not of the form key=value")
-    *path, last = key.strip().split(".")
-    node = tree
-    for part in path:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"setting {key!r}: {part!r} is a value, not a group")
-        node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"setting {key!r}: {value!r} is not a YAML value") from error
-
-
-def parse_experiment(tree: dict[str, Any], origin: str = "settings") -> Experiment:
+def parse_experiment(tree: Tree, origin: str = "settings") -> Experiment:
     """Validate ``tree``; the error names ``origin`` and the key.
 
     >>> parse_experiment({"seed": 3}).seed
@@ -111,19 +96,23 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # also no UTF-8, or a date out of range
-        raise ConfigError(f"{path}: not a YAML file") from error
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a mapping of settings is expected")
+    return load_bench(path, overrides)[0]
+
+
+def load_bench(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, Bench, Tree]:
+    """Read an experiment and its section ``bench``, which a run has no use for.
+
+    Returns:
+        The experiment, the bench, and the experiment as it stands in the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or wrong.
+    """
+    tree = read_tree(path)
     for text in overrides:
-        _assign(tree, text)
-    return parse_experiment(tree, str(path))
+        assign(tree, text)
+    bench = parse_bench(tree.pop("bench", None), str(path))
+    return parse_experiment(tree, str(path)), bench, tree
 
 
 def dump_experiment(experiment: Experiment) -> str:

@@ -65,7 +65,8 @@ class Evaluation(Settings):
 
     every: Annotated[int, Field(ge=0)] = 0
     """Evaluate every n rounds besides the first and the last; 0 = only these two."""
-    shots: Annotated[int, Field(ge=2)] = 5
+    shots: Count = 5
+    """With one there is no spread of the support's scores, hence no pooled p-value."""
     draws: Count = 3
     fpr: Annotated[float, Field(gt=0, lt=1)] = 0.05
     heatmaps: Annotated[int, Field(ge=0)] = 4

@@ -19,6 +19,8 @@ SQUARE, SITES, COUNTS = "spread.square", "spread.sites", "null.counts"
 CHUNK = 16
 """Images scored at once; bounds the memory."""
 SMALLEST_SPREAD = 1e-6
+SMALLEST_SUPPORT = 2
+"""Images whose scores have a spread."""
 
 
 def pooled_spread(sums: Mapping[str, Tensor]) -> float:
@@ -45,22 +47,40 @@ def calibrate_site(
 
     The first stage (``pooled`` empty) gives the squared spread of the support's own
     leave-one-image-out scores. The second, which knows the spread of all sites, gives the
-    histogram of the standardised scores of the normals that are not in the support.
+    histogram of the standardised scores of the normals that are not in the support. One
+    image has no spread and gives nothing.
     """
+    if settings.shots < SMALLEST_SUPPORT:
+        return {}
     totals: dict[str, Tensor] = {}
     for draw in range(settings.draws):
         support = sorted(draw_support(pools, settings.shots, seed, draw), key=lambda i: i.name)
         adapted = method.adapt(params, read_support(features, support, method.turns))
         own = method.support_scores(adapted)
         if not pooled:
-            sums = {SQUARE: support_spread(own).double().square(), SITES: torch.ones(()).double()}
+            sums = spread_sums(own)
         else:
             rest = [i.name for i in pools.train_good if i not in support]
             scores = image_scores(method, adapted, features, rest)
-            standard = standardise(scores, own, pooled_spread(pooled))
-            sums = {COUNTS: score_histogram(standard).counts}
-        totals = {k: v + totals[k] if k in totals else v for k, v in sums.items()}
+            sums = null_sums(scores, own, pooled)
+        totals = added(totals, sums)
     return totals
+
+
+def spread_sums(own: Tensor) -> dict[str, Tensor]:
+    """Return what one support's leave-one-image-out scores ``(k,)`` add to the first stage."""
+    return {SQUARE: support_spread(own).double().square(), SITES: torch.ones(()).double()}
+
+
+def null_sums(scores: Tensor, own: Tensor, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the scores of a site's other normals add to the second stage."""
+    standard = standardise(scores, own, pooled_spread(pooled))
+    return {COUNTS: score_histogram(standard).counts}
+
+
+def added(totals: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sum of both, tensor by tensor."""
+    return {k: v + totals[k] if k in totals else v for k, v in sums.items()}
 
 
 def score_all(

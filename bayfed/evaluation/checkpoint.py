@@ -57,12 +57,13 @@ def paths_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("round-*.safetensors"), reverse=True)
 
 
-def read(path: Path, experiment: str) -> Snapshot:
+def read(path: Path, experiment: str | None) -> Snapshot:
     """Return the snapshot in ``path``.
 
     Args:
         path: The file.
-        experiment: :func:`bayfed.config.experiment_hash` of the settings that it must belong to.
+        experiment: :func:`bayfed.config.experiment_hash` of the settings that it must belong to;
+            None = any.
 
     Raises:
         CheckpointError: the file is damaged, of another version or of another experiment.
@@ -81,7 +82,7 @@ def read(path: Path, experiment: str) -> Snapshot:
         raise CheckpointError(f"{path}: the tensors are not those that were written")
     if header.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: schema {header.get('schema')}, {SCHEMA} is expected")
-    if header.get("experiment") != experiment:
+    if experiment is not None and header.get("experiment") != experiment:
         raise CheckpointError(f"{path}: belongs to an experiment with other settings")
     groups = {group: _group(tensors, group) for group in GROUPS}
     return Snapshot(round=numbers[0], history=numbers[1], **groups)

@@ -1,53 +1,6 @@
-"""The report's page as a Jinja template: a module, because a Flower bundle carries no HTML."""
+"""The report's page as Jinja templates: a module, because a Flower bundle carries no HTML."""
 
-PAGE = r"""{% macro plain(table, caption) %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">
-<table>
-<caption>{{ caption }}</caption>
-<thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table.body %}
-<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-{% endmacro %}
-{% macro pairs(table, caption) %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">
-<table class="pairs">
-<caption>{{ caption }}</caption>
-<thead>
-<tr><th scope="col" rowspan="2">Site</th>{% for heading in table.headings %}<th scope="colgroup" colspan="2">{{ heading }}</th>{% endfor %}</tr>
-<tr>{% for heading in table.headings %}<th scope="col" class="from">control</th><th scope="col">trained</th>{% endfor %}</tr>
-</thead>
-<tbody>
-{% for site, cells in table.body %}
-<tr><th scope="row">{{ site }}</th>{% for before, after in cells %}<td class="from">{{ before }}</td><td>{{ after }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-<tfoot>
-<tr class="mean"><th scope="row">Mean</th>{% for before, after in table.means %}<td class="from">{{ before }}</td><td>{{ after }}</td>{% endfor %}</tr>
-<tr><th scope="row">Difference</th>{% for text in table.differences %}<td colspan="2">{{ text }}</td>{% endfor %}</tr>
-<tr><th scope="row">95 % interval</th>{% for text in table.intervals %}<td colspan="2">{{ text }}</td>{% endfor %}</tr>
-<tr><th scope="row">Sites paired</th>{% for count in table.counts %}<td colspan="2">{{ count }}</td>{% endfor %}</tr>
-</tfoot>
-</table>
-</div>
-{% endmacro %}
-{% macro facts(items) %}
-<dl class="facts">{% for name, text in items %}<div><dt>{{ name }}</dt><dd>{{ text }}</dd></div>{% endfor %}</dl>
-{% endmacro %}
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{{ experiment.name }} · bayfed report</title>
-<style>
-:root {
+STYLE = r""":root {
   color-scheme: light dark;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   --paper: #fcfcfa; --ink: #1b1c1e; --soft: #5d6066; --line: #dddcd6; --wash: #f3f2ed;
@@ -119,7 +72,64 @@ ul.notes li { margin: .35rem 0; }
   th, td { padding-inline: .5rem; }
 }
 @media print { main { max-width: none; padding: 0; } .scroll { overflow: visible; } figure, tr { break-inside: avoid; } }
-</style>
+"""
+"""The style sheet of all pages."""
+
+MACROS = r"""{% macro plain(table, caption) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">
+<table>
+<caption>{{ caption }}</caption>
+<thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.body %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endmacro %}
+{% macro facts(items) %}
+<dl class="facts">{% for name, text in items %}<div><dt>{{ name }}</dt><dd>{{ text }}</dd></div>{% endfor %}</dl>
+{% endmacro %}
+"""
+"""Tables and lists that pages share."""
+
+PAGE = (
+    MACROS
+    + r"""{% macro pairs(table, caption) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ caption }}">
+<table class="pairs">
+<caption>{{ caption }}</caption>
+<thead>
+<tr><th scope="col" rowspan="2">Site</th>{% for heading in table.headings %}<th scope="colgroup" colspan="2">{{ heading }}</th>{% endfor %}</tr>
+<tr>{% for heading in table.headings %}<th scope="col" class="from">control</th><th scope="col">trained</th>{% endfor %}</tr>
+</thead>
+<tbody>
+{% for site, cells in table.body %}
+<tr><th scope="row">{{ site }}</th>{% for before, after in cells %}<td class="from">{{ before }}</td><td>{{ after }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+<tfoot>
+<tr class="mean"><th scope="row">Mean</th>{% for before, after in table.means %}<td class="from">{{ before }}</td><td>{{ after }}</td>{% endfor %}</tr>
+<tr><th scope="row">Difference</th>{% for text in table.differences %}<td colspan="2">{{ text }}</td>{% endfor %}</tr>
+<tr><th scope="row">95 % interval</th>{% for text in table.intervals %}<td colspan="2">{{ text }}</td>{% endfor %}</tr>
+<tr><th scope="row">Sites paired</th>{% for count in table.counts %}<td colspan="2">{{ count }}</td>{% endfor %}</tr>
+</tfoot>
+</table>
+</div>
+{% endmacro %}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{{ experiment.name }} · bayfed report</title>
+<style>
+"""
+    + STYLE
+    + r"""</style>
 </head>
 <body>
 <main>
@@ -203,3 +213,4 @@ ul.notes li { margin: .35rem 0; }
 </body>
 </html>
 """
+)

@@ -27,14 +27,14 @@ Round = Mapping[str, Any]
 Points = tuple[list[int], list[float]]
 
 INK, LINE, BEFORE, AFTER, PAPER = "#010203", "#010204", "#010205", "#010206", "#010207"
-_CSS = {
+CSS = {
     INK: "var(--soft, #555)",
     LINE: "var(--line, #ccc)",
     BEFORE: "var(--before, #d55e00)",
     AFTER: "var(--after, #0072b2)",
     PAPER: "var(--paper, #fff)",
 }
-_STYLE: Any = {
+STYLE: Any = {
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "bayfed",
@@ -58,7 +58,7 @@ _WIDTH, _HEIGHT = 4.2, 2.3  # inches
 
 
 def _chart(draw: Callable[[Axes], None], label: str, height: float = _HEIGHT) -> str:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -67,10 +67,10 @@ def _chart(draw: Callable[[Axes], None], label: str, height: float = _HEIGHT) ->
         draw(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _page_svg(text.getvalue(), label)
+    return page_svg(text.getvalue(), label)
 
 
-def _page_svg(svg: str, label: str) -> str:
+def page_svg(svg: str, label: str) -> str:
     """Cut what an inline SVG does not need and bind colours and fonts to the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -78,7 +78,7 @@ def _page_svg(svg: str, label: str) -> str:
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans, sans-serif)", svg)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    for marker, css in _CSS.items():
+    for marker, css in CSS.items():
         svg = svg.replace(marker, css)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 

@@ -21,14 +21,14 @@ from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
 from bayfed.metrics import (
-    aupro,
     coverage,
     expected_calibration_error,
     f1_max,
+    fpr_at_fnr,
     image_auprc,
     image_auroc,
     ks_uniform,
-    pixel_auroc,
+    localisation,
 )
 
 COVERAGE = {"cover90": 0.90, "cover95": 0.95, "cover99": 0.99}
@@ -42,6 +42,7 @@ class SiteScores:
         images: The test images, in the order of the scores.
         score: ``(n,)``.
         p_value: ``(n,)``, or None where no law is known.
+        own: ``(k,)`` leave-one-image-out scores of the support.
         tokens: ``(n, t)`` surprise in space, or None at the image grain.
         model_bytes: Size of the adapted detector.
         fit_seconds: Time to adapt.
@@ -51,10 +52,16 @@ class SiteScores:
     images: tuple[SiteImage, ...]
     score: Tensor
     p_value: Tensor | None
+    own: Tensor
     tokens: Tensor | None
     model_bytes: int
     fit_seconds: float
     score_seconds: float
+
+    @property
+    def defective(self) -> NDArray[np.bool_]:
+        """``(n,)`` whether each image has a defect."""
+        return np.array([image.defect is not None for image in self.images], dtype=bool)
 
 
 @torch.no_grad()
@@ -69,7 +76,21 @@ def score_images(
     """Adapt to ``support`` and score ``images``."""
     started = time.perf_counter()
     adapted = method.adapt(params, support)
-    fitted = time.perf_counter()
+    seconds = time.perf_counter() - started
+    return score_adapted(method, adapted, images, features, pooled, seconds)
+
+
+@torch.no_grad()
+def score_adapted(
+    method: Method,
+    adapted: object,
+    images: Sequence[SiteImage],
+    features: StoredFeatures,
+    pooled: Mapping[str, Tensor],
+    fit_seconds: float,
+) -> SiteScores:
+    """Score ``images`` with a detector that took ``fit_seconds`` to adapt."""
+    started = time.perf_counter()
     names = [image.name for image in images]
     parts = score_all(method, adapted, features, names)
     done = time.perf_counter()
@@ -79,10 +100,11 @@ def score_images(
         images=tuple(images),
         score=score,
         p_value=_p_values(method, adapted, parts, pooled),
+        own=method.support_scores(adapted),
         tokens=torch.cat(tokens) if tokens else None,
         model_bytes=method.size(adapted),
-        fit_seconds=fitted - started,
-        score_seconds=(done - fitted) / max(1, len(names)),
+        fit_seconds=fit_seconds,
+        score_seconds=(done - started) / max(1, len(names)),
     )
 
 
@@ -127,47 +149,57 @@ def evaluate_site(
         NumericalError: a score is not finite.
     """
     rows = []
-    masks = _masks(pools, image_size) if method.localises else {}
-    kinds = sorted({i.defect for i in pools.test_anomalies if i.defect})
+    masks = masks_of(pools, image_size) if method.localises else {}
     for draw in range(settings.draws):
         support = draw_support(pools, settings.shots, seed, draw)
         stored = read_support(features, support, method.turns)
         scores = score_images(method, params, stored, pools.testing, features, pooled)
-        row: dict[str, Any] = {
-            "site": pools.site,
-            "defect": kinds[0] if pools.partial and len(kinds) == 1 else None,
-            "draw": draw,
-            "shots": settings.shots,
-            "model_bytes": scores.model_bytes,
-            "fit_seconds": scores.fit_seconds,
-            "score_seconds": scores.score_seconds,
-        }
-        rows.append(row | _detection(scores, settings.fpr) | _localisation(scores, masks))
+        row = identity_columns(pools, settings.shots, draw)
+        row |= detection_columns(scores) | localisation_columns(scores, masks)
+        if scores.p_value is not None:
+            row |= calibration_columns(scores.p_value, scores.defective, settings.fpr)
+        rows.append(row)
     return rows
 
 
-def _detection(scores: SiteScores, fpr: float) -> dict[str, float | None]:
-    values = scores.score.double().numpy()
-    defective = np.array([image.defect is not None for image in scores.images], dtype=bool)
-    row = {
+def identity_columns(pools: Pools, shots: int, draw: int) -> dict[str, Any]:
+    """Return the columns that tell one measurement of a site from another."""
+    kinds = sorted({i.defect for i in pools.test_anomalies if i.defect})
+    defect = kinds[0] if pools.partial and len(kinds) == 1 else None
+    return {"site": pools.site, "defect": defect, "draw": draw, "shots": shots}
+
+
+def detection_columns(scores: SiteScores) -> dict[str, float | None]:
+    """Return how well the image scores separate, and what the detector costs."""
+    values, defective = scores.score.double().numpy(), scores.defective
+    return {
         "image_auroc": image_auroc(values, defective),
         "image_auprc": image_auprc(values, defective),
         "f1_max": f1_max(values, defective),
+        "fpr_at_fnr10": fpr_at_fnr(values, defective, 0.1),
+        "model_bytes": scores.model_bytes,
+        "fit_seconds": scores.fit_seconds,
+        "score_seconds": scores.score_seconds,
     }
-    if scores.p_value is None:
-        return row
-    p = scores.p_value.double().numpy()
+
+
+def calibration_columns(
+    p_value: Tensor, defective: NDArray[np.bool_], fpr: float
+) -> dict[str, float | None]:
+    """Return whether p-values ``(n,)`` hold what they promise at the stated rate ``fpr``."""
+    p = p_value.double().numpy()
     good, bad = p[~defective], p[defective]
-    row |= {name: coverage(good, level) for name, level in COVERAGE.items()}
+    row = {name: coverage(good, level) for name, level in COVERAGE.items()}
     row |= {"ece": expected_calibration_error(good), "ks": ks_uniform(good)}
     row["fpr_at_threshold"] = float((good <= fpr).mean()) if good.size else None
     row["fnr_at_threshold"] = float((bad > fpr).mean()) if bad.size else None
     return row
 
 
-def _masks(pools: Pools, size: int) -> dict[str, NDArray[np.bool_]]:
+def masks_of(pools: Pools, size: int) -> dict[str, NDArray[np.bool_]]:
     """Return the known masks at ``size`` x ``size``; good images have an empty one."""
-    masks = {image.name: np.zeros((size, size), bool) for image in pools.test_good}
+    empty = np.zeros((size, size), bool)
+    masks = {image.name: empty for image in pools.test_good}
     known = 0
     for image in pools.test_anomalies:
         mask = image.mask()
@@ -187,13 +219,14 @@ def upsample(tokens: Tensor, size: int) -> NDArray[np.float32]:
     return resized[:, 0].float().numpy()
 
 
-def _localisation(
+def localisation_columns(
     scores: SiteScores, masks: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, float | None]:
+    """Return how well the maps find the defective pixels; {} without maps or masks."""
     if scores.tokens is None or not masks:
         return {}
     size = next(iter(masks.values())).shape[0]
     kept = [i for i, image in enumerate(scores.images) if image.name in masks]
     maps = list(upsample(scores.tokens[kept], size))
     truth = [masks[scores.images[i].name] for i in kept]
-    return {"pixel_auroc": pixel_auroc(maps, truth), "aupro": aupro(maps, truth)}
+    return localisation(maps, truth)

@@ -26,7 +26,8 @@ class ResultRow:
     parameters and "federated" for the trained ones; ``train_sites`` are the names of the
     training sites, sorted and joined by "+"; ``defect`` is empty if all defects of the site
     are in the row; ``draw`` numbers the draws of the support; ``noise`` is the fraction of
-    the support that is defective. ``model_bytes`` is in bytes, the times in seconds.
+    the support that is defective. ``model_bytes`` is in bytes, the times in seconds;
+    ``fpr_at_fnr10`` is the false-positive rate where 10 % of the defects are missed.
     """
 
     run: str
@@ -60,6 +61,7 @@ class ResultRow:
     model_bytes: int | None = None
     fit_seconds: float | None = None
     score_seconds: float | None = None
+    fpr_at_fnr10: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(ResultRow))
@@ -181,7 +183,29 @@ def append_rows(path: Path, rows: Iterable[ResultRow]) -> None:
     cells = [*old, *map(_to_cells, rows)]
     padded = (row + ("",) * (len(header) - len(row)) for row in cells)
     table = {row[: len(KEY)]: row for row in padded}
+    _replace(path, header, table.values())
+
+
+def sort_rows(path: Path) -> None:
+    """Order the table at ``path`` by its key, so that it does not tell who came first.
+
+    Raises:
+        CheckpointError: the file is no results table, or cannot be written.
+    """
+    header, rows = _load(path)
+    _replace(path, header, sorted(rows, key=_order))
+
+
+def _order(row: Cells) -> tuple[tuple[float, str], ...]:
+    """Return the key of a row for sorting: numbers by value, texts by letters."""
+    return tuple(
+        (0.0, cell) if _KINDS[name] is str else (float(cell or -1), "")
+        for name, cell in zip(KEY, row, strict=False)
+    )
+
+
+def _replace(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
     try:
-        write_atomic(path, _dump(header, table.values()))
+        write_atomic(path, _dump(header, rows))
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error

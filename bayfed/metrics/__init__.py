@@ -1,9 +1,16 @@
 """Detection, localisation, calibration and intervals: arrays in, numbers out."""
 
 from bayfed.metrics.calibration import coverage, expected_calibration_error, ks_uniform
-from bayfed.metrics.detection import f1_max, fnr_at, fpr_at, image_auprc, image_auroc
+from bayfed.metrics.detection import (
+    f1_max,
+    fnr_at,
+    fpr_at,
+    fpr_at_fnr,
+    image_auprc,
+    image_auroc,
+)
 from bayfed.metrics.intervals import Interval, mean_interval, paired_interval
-from bayfed.metrics.localisation import aupro, pixel_auroc
+from bayfed.metrics.localisation import aupro, localisation, pixel_auroc
 
 __all__ = [
     "Interval",
@@ -13,9 +20,11 @@ __all__ = [
     "f1_max",
     "fnr_at",
     "fpr_at",
+    "fpr_at_fnr",
     "image_auprc",
     "image_auroc",
     "ks_uniform",
+    "localisation",
     "mean_interval",
     "paired_interval",
     "pixel_auroc",

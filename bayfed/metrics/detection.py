@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -150,3 +152,36 @@ def fnr_at(threshold: float, scores_defect: ArrayLike) -> float | None:
     """
     called = _called_defective(threshold, scores_defect)
     return float(np.mean(~called)) if called.size else None
+
+
+def fpr_at_fnr(scores: ArrayLike, defective: ArrayLike, fnr: float = 0.1) -> float | None:
+    """Return the fraction of good images above the threshold that misses ``fnr`` of the defects.
+
+    t = s_(k+1) of the m defects in ascending order, k = floor(fnr m);  |{good: s >= t}| / n
+
+    The threshold is set on the labels it is measured on, so the number compares detectors on
+    the same images and promises nothing on others.
+
+    Args:
+        scores: (n,) higher means more anomalous.
+        defective: (n,) true or 1 where the image has a defect.
+        fnr: fraction of the defects that may be missed, in [0, 1).
+
+    Returns:
+        The false-positive rate; None (not applicable) if only one class is present.
+
+    Raises:
+        DataError: the lengths differ, a label is neither 0 nor 1, or ``fnr`` is not in [0, 1).
+        NumericalError: a score is not finite.
+
+    >>> fpr_at_fnr([0.1, 0.6, 0.5, 0.7], [0, 0, 1, 1], fnr=0.0)
+    0.5
+    """
+    if not 0.0 <= fnr < 1.0:
+        raise DataError(f"fnr {fnr}: a fraction of the defects in [0, 1) is expected")
+    values, truth = _checked(scores, defective)
+    if _one_class(truth):
+        return None
+    defects = np.sort(values[truth])
+    missed = math.floor(fnr * defects.size + 1e-9)  # 0.1 * 30 is below 3
+    return float(np.mean(values[~truth] >= defects[missed]))

@@ -20,6 +20,8 @@ from bayfed.errors import DataError, NumericalError
 Map = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
+LIMIT = 0.3
+"""Largest pixel false-positive rate of the published AUPRO."""
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -102,13 +104,15 @@ def pixel_auroc(maps: Sequence[Map], masks: Sequence[Mask]) -> float | None:
     0.75
     """
     pixels = _collect(maps, masks)
-    if pixels is None:
-        return None
+    return None if pixels is None else _auroc(pixels)
+
+
+def _auroc(pixels: _Pixels) -> float:
     size = pixels.defective.size
     return _area(pixels, np.full(size, 1.0 / size), 1.0)
 
 
-def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = 0.3) -> float | None:
+def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = LIMIT) -> float | None:
     """Return the area under the per-region-overlap curve up to a false-positive rate.
 
     (1 / L) int_0^L PRO(x) dx,  PRO(x) = (1 / C) sum_c |{p in c: s_p >= t(x)}| / |c|
@@ -139,6 +143,20 @@ def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = 0.3) -> flo
     if not 0.0 < limit <= 1.0:
         raise DataError(f"limit {limit}: the false-positive rate must be in (0, 1]")
     pixels = _collect(maps, masks)
-    if pixels is None:
-        return None
+    return None if pixels is None else _overlap(pixels, limit)
+
+
+def _overlap(pixels: _Pixels, limit: float) -> float:
     return _area(pixels, 1.0 / (pixels.component * pixels.components), limit) / limit
+
+
+def localisation(maps: Sequence[Map], masks: Sequence[Mask]) -> dict[str, float | None]:
+    """Return :func:`pixel_auroc` and :func:`aupro` from one sort of the pixels.
+
+    >>> localisation([np.array([[0.1, 0.4], [0.9, 0.8]])], [np.array([[0, 0], [1, 1]]) > 0])
+    {'pixel_auroc': 1.0, 'aupro': 1.0}
+    """
+    pixels = _collect(maps, masks)
+    if pixels is None:
+        return {"pixel_auroc": None, "aupro": None}
+    return {"pixel_auroc": _auroc(pixels), "aupro": _overlap(pixels, LIMIT)}

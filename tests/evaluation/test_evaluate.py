@@ -103,7 +103,7 @@ def test_round_zero_alone_is_the_control_alone(new_product: Path, tmp_path: Path
         ({"protocol": "new-defect"}, ProtocolError, "kept no type of defect back"),
         ({"protocol": "none"}, ConfigError, "'none' is none of"),
         ({"shots": 13}, ProtocolError, "bolt_00: 12 good training images, 13 shots"),
-        ({"shots": 1}, ConfigError, "evaluation.shots"),
+        ({"shots": 0}, ConfigError, "evaluation.shots"),
         ({"draws": 0}, ConfigError, "evaluation.draws"),
         ({"sites": ("nut",)}, ConfigError, "no site 'nut'"),
         ({"round": 3}, CheckpointError, "round-00003"),

@@ -1,0 +1,90 @@
+"""Settings as they stand in a YAML file, before they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bayfed.errors import ConfigError
+
+Tree = dict[str, Any]
+CHOSEN = {"method": "baypranometa", "protocol": "standard"}
+"""Groups whose ``name`` decides which settings they have, and the name they have by default."""
+_DEEPEST = 8
+
+
+def read_tree(path: Path, depth: int = 0) -> Tree:
+    """Return the settings of a YAML file over those of the file that its ``base`` names.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no mapping of settings.
+    """
+    tree = _read(path)
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: the name of a file is expected")
+    if depth >= _DEEPEST:
+        raise ConfigError(f"{path}: base: more than {_DEEPEST} files stand on each other")
+    return merged(read_tree(path.parent / base, depth + 1), tree)
+
+
+def _read(path: Path) -> Tree:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # also no UTF-8, or a date out of range
+        raise ConfigError(f"{path}: not a YAML file") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a mapping of settings is expected")
+    return tree
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Return ``base`` changed by ``over``, group by group; another method begins anew.
+
+    >>> merged({"seed": 1, "method": {"top_k": 0.1}}, {"method": {"name": "padim"}})
+    {'seed': 1, 'method': {'name': 'padim'}}
+    """
+    tree = dict(base)
+    for key, value in over.items():
+        old = tree.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and _agree(key, old, value):
+            value = merged(old, value)
+        tree[key] = value
+    return tree
+
+
+def _agree(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    default = CHOSEN.get(key)
+    name = old.get("name", default)
+    return default is None or new.get("name", name) == name
+
+
+def assign(tree: Tree, text: str) -> None:
+    """Change one setting of ``tree``, given as ``key.path=value``.
+
+    Raises:
+        ConfigError: the text is not of that form, or the key is inside a value.
+    """
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise ConfigError(f"setting {text!r} is not of the form key=value")
+    *path, last = key.strip().split(".")
+    node = tree
+    for part in path:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"setting {key!r}: {part!r} is a value, not a group")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"setting {key!r}: {value!r} is not a YAML value") from error

@@ -1,0 +1,123 @@
+"""What a user asks of a bench, as settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayfed.config import Bench, Experiment, build_systems, choose, load_bench
+from bayfed.errors import ConfigError
+from experiments.resolve import absolute, find
+
+DEFAULT = "bench"
+"""The bundled file that is taken where none is named."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The words of the command; empty = as the file has it.
+
+    Attributes:
+        experiment: A YAML file, or a bundled name.
+        methods: Systems, by their name in the file or as presets.
+        data: Folder of sites.
+        sites: Names of sites.
+        shots: Good images of a support, several in turn.
+        seeds: Replicates.
+        draws: Supports a site in each replicate.
+        protocols: Names of protocols.
+        backbone: Name of the backbone.
+        weights: Local file of its weights.
+        arms: What the systems have learned before.
+        workers: Processes.
+        settings: Texts ``key=value``.
+        out: Folder of the bench.
+        resume: Whether to go on with what is in it.
+    """
+
+    experiment: str | None = None
+    methods: tuple[str, ...] = ()
+    data: Path | None = None
+    sites: tuple[str, ...] = ()
+    shots: tuple[str, ...] = ()
+    seeds: int | None = None
+    draws: int | None = None
+    protocols: tuple[str, ...] = ()
+    backbone: str | None = None
+    weights: Path | None = None
+    arms: tuple[str, ...] = ()
+    workers: int | None = None
+    settings: tuple[str, ...] = ()
+    out: Path | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request understood.
+
+    Attributes:
+        name: Of the bench.
+        bench: The grid.
+        systems: An experiment each.
+        out: Folder.
+        resume: Whether to go on with what is in it.
+    """
+
+    name: str
+    bench: Bench
+    systems: dict[str, Experiment]
+    out: Path
+    resume: bool
+
+
+def understand(request: Request, base: Path | None = None) -> Asked:
+    """Return the settings of ``request``; relative paths start from ``base``.
+
+    Raises:
+        ConfigError: no such file or system, or a wrong setting.
+    """
+    base = Path.cwd() if base is None else base
+    path = find(request.experiment or DEFAULT, base)
+    experiment, bench, tree = load_bench(path, _overrides(request))
+    if request.methods:
+        bench = choose(bench, request.methods)
+    found = build_systems(tree, bench, str(path))
+    systems = {name: absolute(one, base) for name, one in found.items()}
+    if request.out is None and request.resume:
+        raise ConfigError("resume: the folder of the bench to go on with is needed (--out)")
+    out = request.out or Path("runs") / f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Asked(
+        experiment.name, bench, systems, (base / out.expanduser()).resolve(), request.resume
+    )
+
+
+def _overrides(request: Request) -> list[str]:
+    """Return the options as texts ``key=value``; what ``--set`` says comes last."""
+    texts = []
+    if request.data is not None:
+        texts += ["data.source=folders", f"data.root={_quoted(request.data)}"]
+        if request.experiment is None:
+            texts += ["data.sites=[]", "data.families={}"]
+    values = {
+        "data.sites": _listed(request.sites),
+        "backbone.name": request.backbone,
+        "backbone.weights": _quoted(request.weights),
+        "evaluation.draws": request.draws,
+        "bench.shots": _listed(request.shots),
+        "bench.seeds": request.seeds,
+        "bench.protocols": _listed(request.protocols),
+        "bench.arms": _listed(request.arms),
+        "bench.workers": request.workers,
+    }
+    texts += [f"{key}={value}" for key, value in values.items() if value is not None]
+    return [*texts, *request.settings]
+
+
+def _listed(names: tuple[str, ...]) -> str | None:
+    return f"[{', '.join(names)}]" if names else None
+
+
+def _quoted(path: Path | None) -> str | None:
+    return None if path is None else "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,158 @@
+"""A bench from start to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bayfed.config import Experiment
+from bayfed.data import load_sites
+from bayfed.episodes import training_pools
+from bayfed.errors import BayfedError, ConfigError, FederationError, ProtocolError
+from bayfed.evaluation.bench.measure import Drawn
+from bayfed.evaluation.bench.rows import rows_of
+from bayfed.evaluation.system import build_system
+from bayfed.evaluation.table import append_rows, sort_rows
+from experiments.bench.arms import choose_arms
+from experiments.bench.board import Board
+from experiments.bench.folder import Folder, keys_of
+from experiments.bench.plan import Cell, Named, cells, protocols_of
+from experiments.bench.report import pairs_of, write_report
+from experiments.bench.request import Asked, Request, understand
+from experiments.bench.schedule import Schedule
+from experiments.bench.tasks import Tasks
+
+
+def run(request: Request, console: Console) -> Path | None:
+    """Run the cells that ``request`` asks for and that have no rows yet; return the page.
+
+    Raises:
+        BayfedError: a setting is wrong, or a cell could not be measured; the others are kept.
+    """
+    asked = understand(request)
+    folder = Folder(asked.out)
+    folder.check(asked.resume)
+    named = _named(asked)
+    pairs_of(asked, named)
+    planned = list(cells(asked.name, named, asked.bench))
+    check_sites(planned)
+    done = keys_of(folder.rows())
+    todo = [cell for cell in planned if not cell.keys <= done]
+    folder.claim(asked.systems, {"finetune_rounds": asked.bench.finetune_rounds})
+    console.print(
+        f"{asked.name}: {len(named)} systems, {len(planned)} cells, "
+        f"{len(planned) - len(todo)} of them done, {folder.path}",
+        highlight=False,
+    )
+    missed = measure(todo, folder, asked.bench.workers or os.cpu_count() or 1, console)
+    report = write_report(folder, asked, named, missed, console)
+    if missed:
+        first, reason = next(iter(missed.items()))
+        raise FederationError(
+            f"{len(missed)} of {len(todo)} cells were not measured, the first: {first}: {reason}"
+        )
+    return report
+
+
+def _named(asked: Asked) -> list[Named]:
+    """Return the systems as they stand in the table.
+
+    Raises:
+        ConfigError: a system cannot be built or have an arm, or two have one name in the table.
+    """
+    protocols = protocols_of(asked.bench, next(iter(asked.systems.values())))
+    arms = choose_arms(asked.systems, asked.bench, protocols)
+    named = [
+        Named(name, variant_of(name, experiment), experiment, arms[name])
+        for name, experiment in asked.systems.items()
+    ]
+    taken: dict[tuple[str, str | None], str] = {}
+    for system in named:
+        key = (system.experiment.method.name, system.variant)
+        other = taken.setdefault(key, system.name)
+        if other != system.name:
+            raise ConfigError(f"bench.systems: {other} and {system.name} look alike in the table")
+    return named
+
+
+def variant_of(name: str, experiment: Experiment) -> str | None:
+    """Return what sets a system apart in the table, beside its method."""
+    try:
+        method = build_system(experiment).method
+    except BayfedError as error:
+        raise type(error)(f"{name}: {error}") from error
+    rest = name.removeprefix(method.name).strip(" -+_.")
+    return rest or method.variant
+
+
+def check_sites(planned: Sequence[Cell]) -> None:
+    """Check, before anything is computed, that each site has the images that a cell needs.
+
+    Raises:
+        BayfedError: it has not.
+    """
+    checked: set[tuple[object, ...]] = set()
+    for cell in planned:
+        for measured, scored in (
+            *((one, True) for one in cell.scored),
+            *((one, False) for one in cell.calibrating),
+        ):
+            experiment, shots = measured.experiment, cell.context["shots"]
+            data, protocol = experiment.data.model_dump_json(), experiment.protocol
+            key = (data, protocol, experiment.seed, shots, measured.site, scored)
+            if key not in checked:
+                checked.add(key)
+                _check_site(experiment, measured.site, scored)
+
+
+def _check_site(experiment: Experiment, name: str, scored: bool) -> None:
+    data = experiment.data.model_copy(update={"sites": (name,)})
+    (site,) = load_sites(data, experiment.seed, experiment.protocol.holdout)
+    pools = training_pools(site, experiment.protocol, (), experiment.seed)
+    shots = experiment.evaluation.shots
+    pools.need(shots, f"{shots} shots")
+    if scored and not pools.testing:
+        raise ProtocolError(f"site {name}: no test image to score")
+
+
+def measure(todo: Sequence[Cell], folder: Folder, workers: int, console: Console) -> dict[str, str]:
+    """Measure the cells and write their rows; return which could not be, and why."""
+    tasks = Tasks(todo, folder.trainings).all
+    found: dict[str, tuple[Drawn, ...]] = {}
+    waiting = list(todo)
+
+    def finish(key: str, result: Any) -> None:
+        if result is None:
+            return
+        found[key] = result
+        for cell in [cell for cell in waiting if _is_whole(cell, found)]:
+            waiting.remove(cell)
+            append_rows(folder.results, _rows(cell, found))
+
+    try:
+        with Board(tasks, console) as board:
+            schedule = Schedule(tasks, finish, board)
+            schedule.run(min(workers, max(1, len(tasks))))
+    finally:
+        if folder.results.exists():
+            sort_rows(folder.results)
+    return {cell.title: _reason(cell, schedule.failed) for cell in waiting}
+
+
+def _is_whole(cell: Cell, found: Mapping[str, Any]) -> bool:
+    return all(one.key in found for one in (*cell.scored, *cell.calibrating))
+
+
+def _rows(cell: Cell, found: Mapping[str, tuple[Drawn, ...]]) -> list[Any]:
+    scored = [found[one.key] for one in cell.scored]
+    calibrating = [found[one.key] for one in cell.calibrating]
+    return rows_of(cell.context, scored, calibrating, cell.fpr)
+
+
+def _reason(cell: Cell, failed: Mapping[str, str]) -> str:
+    keys = [one.key for one in (*cell.scored, *cell.calibrating)]
+    return next((failed[key] for key in keys if key in failed), "not reached")

@@ -1,0 +1,157 @@
+"""What a worker process does: compute features, train, measure. Every argument can be pickled."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bayfed.config import Experiment, experiment_hash
+from bayfed.data import Site, load_sites
+from bayfed.data.pasted import pasted_images
+from bayfed.episodes import drop_copies, refuse_copies, training_pools
+from bayfed.errors import BayfedError, FederationError
+from bayfed.evaluation.bench.measure import Drawn, View, measure_site, view_of
+from bayfed.evaluation.checkpoint import path_of, read
+from bayfed.evaluation.supports import support_pictures
+from bayfed.evaluation.system import build_system, parameters
+from bayfed.features import Params, resolve_device
+from experiments.bench.arms import Training
+from server.job import Job
+
+VIEWS = 12
+"""Sites that a worker keeps open, with their masks."""
+
+
+def compute_features(experiment: Experiment, site: str, painted: bool) -> None:
+    """Fill the store with all that is read of ``site``, so that no two workers compute the same.
+
+    Raises:
+        BayfedError: an image, the weights or a setting is at fault.
+    """
+    torch.set_num_threads(1)
+    found = _site(experiment, site)
+    images = list(found.images)
+    if painted:
+        images += pasted_images(found, experiment.data.pasted, experiment.seed)
+    build_system(experiment).store.open(images)
+
+
+def train(training: Training, folder: Path) -> None:
+    """Run ``training`` to its end in a folder of ``folder``, from its last checkpoint if any.
+
+    Raises:
+        BayfedError: the run failed.
+    """
+    from clients.session import close_all
+    from experiments.run import train_in_process
+
+    out, start = folder / training.folder, training.start
+    if is_trained(training, folder):
+        return
+    job = Job(
+        training.experiment,
+        out,
+        resume=any(out.glob("checkpoints/*.safetensors")),
+        measures=False,
+        start=None if start is None else checkpoint_of(start, folder),
+    )
+    try:
+        train_in_process(job)
+    finally:
+        close_all()
+    _prune(training, out)
+
+
+def checkpoint_of(training: Training, folder: Path) -> Path:
+    """Return the file of the parameters after the last round."""
+    return path_of(folder / training.folder / "checkpoints", training.rounds)
+
+
+def is_trained(training: Training, folder: Path) -> bool:
+    """Tell whether ``training`` has been run to its end."""
+    outcome = folder / training.folder / "outcome.json"
+    if not (outcome.exists() and checkpoint_of(training, folder).exists()):
+        return False
+    return bool(json.loads(outcome.read_text(encoding="utf-8")).get("status") == "completed")
+
+
+def _prune(training: Training, out: Path) -> None:
+    """Keep the first and the last checkpoint: a bench has hundreds of trainings."""
+    kept = {path_of(out / "checkpoints", number) for number in (0, training.rounds)}
+    for path in (out / "checkpoints").glob("*.safetensors"):
+        if path not in kept:
+            path.unlink()
+
+
+def measure(
+    experiment: Experiment,
+    training: Training | None,
+    site: str,
+    folder: Path,
+    scores: bool,
+    calibrates: bool,
+) -> tuple[Drawn, ...]:
+    """Measure ``site`` with the parameters of ``training``, or those of round 0.
+
+    Raises:
+        BayfedError: an image, a checkpoint or a setting is at fault.
+    """
+    torch.set_num_threads(1)
+    method = build_system(experiment).method
+    theta = _parameters(experiment, training, folder)
+    device = resolve_device(experiment.device)
+    theta = {name: value.to(device) for name, value in theta.items()}
+    seen = experiment.model_dump_json(include=_SEEN)
+    view = _view(seen, experiment.method.grain, method.turns, site)
+    settings, seed = experiment.evaluation, experiment.seed
+    return measure_site(method, theta, view, settings, seed, scores, calibrates)
+
+
+_SEEN = {"data", "protocol", "backbone", "store", "seed", "device", "evaluation"}
+"""Settings that decide what is read of a site."""
+
+
+@lru_cache(maxsize=VIEWS)
+def _view(text: str, grain: str, turns: int, site: str) -> View:
+    tree: dict[str, Any] = json.loads(text)
+    experiment = Experiment.model_validate({**tree, "method": {"grain": grain}})
+    pools = training_pools(_site(experiment, site), experiment.protocol, (), experiment.seed)
+    pools = drop_copies(pools)
+    refuse_copies(pools)
+    supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
+    pictures = {image.name: image for image in (*pools.train_good, *pools.testing, *supports)}
+    features = build_system(experiment).store.open(tuple(pictures.values()))
+    return view_of(pools, features, experiment.backbone.image_size)
+
+
+def _site(experiment: Experiment, name: str) -> Site:
+    data = experiment.data.model_copy(update={"sites": (name,)})
+    (site,) = load_sites(data, experiment.seed, experiment.protocol.holdout)
+    return site
+
+
+def _parameters(experiment: Experiment, training: Training | None, folder: Path) -> Params:
+    method = build_system(experiment).method
+    if training is None:
+        return method.initial(experiment.seed)
+    snapshot = read(checkpoint_of(training, folder), experiment_hash(training.experiment))
+    return parameters(snapshot, method, experiment.seed)
+
+
+def attempt(function: Any, *arguments: Any) -> Any:
+    """Call ``function`` in a worker; what went wrong comes back as one line.
+
+    Raises:
+        BayfedError: the call failed, by the user's mistake or not.
+    """
+    try:
+        return function(*arguments)
+    except (BayfedError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise FederationError(f"{type(error).__name__}: {text}") from error
