@@ -24,7 +24,10 @@ _LOCAL = {
     "synthesise": "bayfed.cli.sites:synthesise_command",
     "evaluate": "bayfed.cli.evaluate:evaluate_command",
 }
-_STUBS = {"run": "Meta-train over several factories (needs the federation app)."}
+_STUBS = {
+    "run": "Meta-train over several factories (needs the federation app).",
+    "bench": "Compare systems on many sites (needs the federation app).",
+}
 _TRACEBACK = "BAYFED_TRACEBACK"
 _EXIT = 2
 

@@ -79,32 +79,38 @@ def possible_arms(experiment: Experiment, protocol: str) -> tuple[Arm, ...]:
 
 
 def choose_arms(
-    systems: Mapping[str, Experiment], bench: Bench, protocols: Sequence[str]
+    systems: Mapping[str, Experiment], bench: Bench, protocols: Sequence[str], strict: bool
 ) -> dict[str, tuple[Arm, ...]]:
     """Return the arms of each system: its own, or those of the bench that it can have.
 
+    Args:
+        systems: By name.
+        bench: Where the arms are asked for.
+        protocols: Under which of them an arm must be possible.
+        strict: Whether each arm of the bench must be possible for some system.
+
     Raises:
-        ConfigError: an arm is asked of a system, or of all of them, that cannot have it.
+        ConfigError: an arm is asked for that cannot be had.
     """
-    chosen: dict[str, tuple[Arm, ...]] = {}
+    able = {
+        name: {arm for protocol in protocols for arm in possible_arms(experiment, protocol)}
+        for name, experiment in systems.items()
+    }
+    chosen = {}
     for name, experiment in systems.items():
-        able = {arm for protocol in protocols for arm in possible_arms(experiment, protocol)}
         own = entry_of(bench, name).arms
         asked = bench.arms if own is None else own
-        kept = tuple(arm for arm in dict.fromkeys(asked) if arm in able)
-        if not kept or (own is not None and len(kept) < len(set(own))):
-            wrong = next((arm for arm in asked if arm not in able), "")
-            raise _impossible(name, wrong, experiment, protocols)
-        chosen[name] = kept
-    for arm in bench.arms:
-        if not any(arm in kept for kept in chosen.values()) and not _all_own(systems, bench):
-            name = next(iter(systems))
-            raise _impossible(name, arm, systems[name], protocols)
+        chosen[name] = tuple(arm for arm in dict.fromkeys(asked) if arm in able[name])
+        wrong = [arm for arm in asked if arm not in able[name]]
+        if wrong and (own is not None or not chosen[name]):
+            raise _impossible(name, wrong[0], experiment, protocols)
+        if experiment.federation.rounds == 0 and set(chosen[name]) & set(TRAINED):
+            raise ConfigError(f"federation.rounds: {name} trains no round, so it has no such arm")
+    for arm in bench.arms if strict else ():
+        if not any(arm in found for found in able.values()):
+            name, experiment = next(iter(systems.items()))
+            raise _impossible(name, arm, experiment, protocols)
     return chosen
-
-
-def _all_own(systems: Mapping[str, Experiment], bench: Bench) -> bool:
-    return all(entry_of(bench, name).arms is not None for name in systems)
 
 
 def _impossible(

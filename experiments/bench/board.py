@@ -57,6 +57,7 @@ class Board:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.look({})
         self._progress.stop()
 
     def look(self, running: Mapping[str, Task]) -> None:

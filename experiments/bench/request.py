@@ -63,6 +63,7 @@ class Asked:
         systems: An experiment each.
         out: Folder.
         resume: Whether to go on with what is in it.
+        strict: Whether the arms were named by the user, and none of them may be dropped.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Asked:
     systems: dict[str, Experiment]
     out: Path
     resume: bool
+    strict: bool
 
 
 def understand(request: Request, base: Path | None = None) -> Asked:
@@ -88,9 +90,8 @@ def understand(request: Request, base: Path | None = None) -> Asked:
     if request.out is None and request.resume:
         raise ConfigError("resume: the folder of the bench to go on with is needed (--out)")
     out = request.out or Path("runs") / f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Asked(
-        experiment.name, bench, systems, (base / out.expanduser()).resolve(), request.resume
-    )
+    folder = (base / out.expanduser()).resolve()
+    return Asked(experiment.name, bench, systems, folder, request.resume, bool(request.arms))
 
 
 def _overrides(request: Request) -> list[str]:

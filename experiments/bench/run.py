@@ -65,7 +65,7 @@ def _named(asked: Asked) -> list[Named]:
         ConfigError: a system cannot be built or have an arm, or two have one name in the table.
     """
     protocols = protocols_of(asked.bench, next(iter(asked.systems.values())))
-    arms = choose_arms(asked.systems, asked.bench, protocols)
+    arms = choose_arms(asked.systems, asked.bench, protocols, asked.strict)
     named = [
         Named(name, variant_of(name, experiment), experiment, arms[name])
         for name, experiment in asked.systems.items()

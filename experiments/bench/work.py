@@ -1,26 +1,26 @@
-"""What a worker process does: compute features, train, measure. Every argument can be pickled."""
+"""What a worker process does: compute features, train, measure. Every argument can be pickled.
+
+The training stack is imported where it is used, so that a process that only plans is small.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bayfed.config import Experiment, experiment_hash
 from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import drop_copies, refuse_copies, training_pools
 from bayfed.errors import BayfedError, FederationError
-from bayfed.evaluation.bench.measure import Drawn, View, measure_site, view_of
-from bayfed.evaluation.checkpoint import path_of, read
-from bayfed.evaluation.supports import support_pictures
-from bayfed.evaluation.system import build_system, parameters
-from bayfed.features import Params, resolve_device
 from experiments.bench.arms import Training
 from server.job import Job
+
+if TYPE_CHECKING:
+    from bayfed.evaluation.bench.measure import Drawn, View
+    from bayfed.features import Params
 
 VIEWS = 12
 """Sites that a worker keeps open, with their masks."""
@@ -32,7 +32,9 @@ def compute_features(experiment: Experiment, site: str, painted: bool) -> None:
     Raises:
         BayfedError: an image, the weights or a setting is at fault.
     """
-    torch.set_num_threads(1)
+    from bayfed.evaluation.system import build_system
+
+    _use_one_thread()
     found = _site(experiment, site)
     images = list(found.images)
     if painted:
@@ -68,6 +70,8 @@ def train(training: Training, folder: Path) -> None:
 
 def checkpoint_of(training: Training, folder: Path) -> Path:
     """Return the file of the parameters after the last round."""
+    from bayfed.evaluation.checkpoint import path_of
+
     return path_of(folder / training.folder / "checkpoints", training.rounds)
 
 
@@ -81,6 +85,8 @@ def is_trained(training: Training, folder: Path) -> bool:
 
 def _prune(training: Training, out: Path) -> None:
     """Keep the first and the last checkpoint: a bench has hundreds of trainings."""
+    from bayfed.evaluation.checkpoint import path_of
+
     kept = {path_of(out / "checkpoints", number) for number in (0, training.rounds)}
     for path in (out / "checkpoints").glob("*.safetensors"):
         if path not in kept:
@@ -100,7 +106,11 @@ def measure(
     Raises:
         BayfedError: an image, a checkpoint or a setting is at fault.
     """
-    torch.set_num_threads(1)
+    from bayfed.evaluation.bench.measure import measure_site
+    from bayfed.evaluation.system import build_system
+    from bayfed.features import resolve_device
+
+    _use_one_thread()
     method = build_system(experiment).method
     theta = _parameters(experiment, training, folder)
     device = resolve_device(experiment.device)
@@ -117,6 +127,10 @@ _SEEN = {"data", "protocol", "backbone", "store", "seed", "device", "evaluation"
 
 @lru_cache(maxsize=VIEWS)
 def _view(text: str, grain: str, turns: int, site: str) -> View:
+    from bayfed.evaluation.bench.measure import view_of
+    from bayfed.evaluation.supports import support_pictures
+    from bayfed.evaluation.system import build_system
+
     tree: dict[str, Any] = json.loads(text)
     experiment = Experiment.model_validate({**tree, "method": {"grain": grain}})
     pools = training_pools(_site(experiment, site), experiment.protocol, (), experiment.seed)
@@ -135,11 +149,20 @@ def _site(experiment: Experiment, name: str) -> Site:
 
 
 def _parameters(experiment: Experiment, training: Training | None, folder: Path) -> Params:
+    from bayfed.evaluation.checkpoint import read
+    from bayfed.evaluation.system import build_system, parameters
+
     method = build_system(experiment).method
     if training is None:
         return method.initial(experiment.seed)
     snapshot = read(checkpoint_of(training, folder), experiment_hash(training.experiment))
     return parameters(snapshot, method, experiment.seed)
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def attempt(function: Any, *arguments: Any) -> Any:

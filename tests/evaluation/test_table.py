@@ -18,6 +18,7 @@ from bayfed.evaluation.table import (
     ResultRow,
     append_rows,
     read_rows,
+    sort_rows,
     untimed,
 )
 
@@ -142,11 +143,11 @@ def test_columns_of_a_later_version_are_kept(tmp_path: Path) -> None:
         ("run,method,kind\n", "column 3 is 'kind', not 'variant'"),
         (HEADER.replace("aupro", "pro") + "\n", "column 20 is 'pro', not 'aupro'"),
         ("run,method\n", "column 'variant' is missing"),
-        (f"{HEADER}\na,b\n", "row 2 has 2 of 30 cells"),
+        (f"{HEADER}\na,b\n", "row 2 has 2 of 31 cells"),
         (f'{HEADER}\n"a', "not a CSV file"),
-        (HEADER + "\nr,m,,,none,p,,,s,,x,0,5,,0" + "," * 15 + "\n", "row 2: seed is 'x'"),
-        (HEADER + "\nr,m,,,none,p,,,s,,,0,5,,0" + "," * 15 + "\n", "row 2: seed is ''"),
-        (HEADER + "\nr,m,,,none,p,,,s,,0,0,5,,0,nan" + "," * 14 + "\n", "image_auroc is 'nan'"),
+        (HEADER + "\nr,m,,,none,p,,,s,,x,0,5,,0" + "," * 16 + "\n", "row 2: seed is 'x'"),
+        (HEADER + "\nr,m,,,none,p,,,s,,,0,5,,0" + "," * 16 + "\n", "row 2: seed is ''"),
+        (HEADER + "\nr,m,,,none,p,,,s,,0,0,5,,0,nan" + "," * 15 + "\n", "image_auroc is 'nan'"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
@@ -213,3 +214,15 @@ def test_names_that_are_hard_to_write_survive(tmp_path: Path) -> None:
     assert read_rows(path) == awkward
     append_rows(path, [row(site="a\rb")])
     assert read_rows(path)[-1].site == "a b"
+
+
+def test_sorting_orders_by_key_and_keeps_columns_of_a_later_version(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    rows = [row(draw=10), row(draw=2), row(site="bolt"), row(arm="federated", round=5)]
+    append_rows(path, rows)
+    head, *body = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},watts", *(f"{line},7" for line in body)]) + "\n")
+    sort_rows(path)
+    assert read_rows(path) == [rows[3], rows[2], rows[1], rows[0]]
+    with path.open(newline="") as file:
+        assert {line["watts"] for line in csv.DictReader(file)} == {"7"}

@@ -33,6 +33,14 @@ def test_the_version_is_shown(
         (["run", "nowhere"], "nowhere: neither a file nor"),
         (["run", TINY, "--set", "sed=1"], "unknown setting 'sed'"),
         (["run", TINY, "--resume"], "resume: the folder"),
+        (["bench", "nowhere"], "nowhere: neither a file nor"),
+        (["bench", TINY, "--methods", "a"], "no system is called 'a'"),
+        (
+            ["bench", TINY, "--methods", "patchcore", "--arms", "none,federated"],
+            "patchcore cannot have the arm 'federated'",
+        ),
+        (["bench", TINY, "--resume"], "resume: the folder"),
+        (["bench", TINY, "--shots", "x"], "bench.shots.0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

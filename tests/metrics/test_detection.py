@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayfed.errors import DataError, NumericalError
-from bayfed.metrics import f1_max, fnr_at, fpr_at, image_auprc, image_auroc
+from bayfed.metrics import f1_max, fnr_at, fpr_at, fpr_at_fnr, image_auprc, image_auroc
 
-RANKING = (image_auroc, image_auprc, f1_max)
+RANKING = (image_auroc, image_auprc, f1_max, fpr_at_fnr)
 
 few_scores = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12)
 
@@ -93,3 +93,28 @@ def test_threshold_must_be_finite() -> None:
 def test_labels_must_fit(scores, labels, message: str) -> None:
     with pytest.raises(DataError, match=message):
         image_auroc(scores, labels)
+
+
+@settings(max_examples=50, deadline=None)
+@given(few_scores, few_scores, st.sampled_from([0.0, 0.1, 0.3, 0.5]))
+def test_fpr_at_fnr_is_the_least_over_thresholds_that_miss_no_more(
+    good: list[float], bad: list[float], fnr: float
+) -> None:
+    rates = [
+        sum(g >= threshold for g in good) / len(good)
+        for threshold in bad
+        if sum(b < threshold for b in bad) <= fnr * len(bad) + 1e-9
+    ]
+    assert fpr_at_fnr(*both_classes(good, bad), fnr) == pytest.approx(min(rates))
+
+
+def test_a_tenth_of_thirty_defects_is_three() -> None:
+    bad = [float(value) for value in range(30)]
+    assert fpr_at_fnr([2.5] * 4, [0] * 4) is None
+    assert fpr_at_fnr(*both_classes([2.5, 3.5], bad)) == 0.5
+
+
+@pytest.mark.parametrize("fnr", [-0.1, 1.0])
+def test_a_rate_of_missed_defects_is_a_fraction(fnr: float) -> None:
+    with pytest.raises(DataError, match="fnr"):
+        fpr_at_fnr([0.0, 1.0], [0, 1], fnr)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from bayfed.errors import DataError, NumericalError
-from bayfed.metrics import aupro, pixel_auroc
+from bayfed.metrics import aupro, localisation, pixel_auroc
 from bayfed.seeds import stream
 
 Maps = list[NDArray[np.float64]]
@@ -148,3 +148,13 @@ def test_bad_input_is_named(metric) -> None:
 def test_the_limit_is_a_rate(limit: float) -> None:
     with pytest.raises(DataError, match="limit"):
         aupro([np.zeros((3, 3))], [np.eye(3, dtype=bool)], limit=limit)
+
+
+def test_both_metrics_come_from_one_sort() -> None:
+    random = np.random.default_rng(5)
+    maps = [random.integers(0, 9, (6, 6)).astype(np.float32) for _ in range(4)]
+    masks = [np.zeros((6, 6), bool) for _ in range(4)]
+    masks[1][:2, :2] = masks[2][4:, 3:] = True
+    expected = {"pixel_auroc": pixel_auroc(maps, masks), "aupro": aupro(maps, masks)}
+    assert localisation(maps, masks) == expected
+    assert localisation(maps[:1], masks[:1]) == {"pixel_auroc": None, "aupro": None}

@@ -364,3 +364,31 @@ def test_an_error_of_the_program_is_one_line(
     job = Job(fakes.experiment(), tmp_path)
     with pytest.raises(FederationError, match="ZeroDivisionError: a b"):
         fakes.play(job)
+
+
+def test_a_job_that_measures_nothing_trains_the_same(tmp_path: Path) -> None:
+    whole = Job(fakes.experiment(), tmp_path / "whole")
+    fakes.play(whole)
+    blind = Job(whole.experiment, tmp_path / "blind", measures=False)
+    fakes.play(blind)
+    assert not blind.results.exists()
+    assert last(blind).calibration == {}
+    assert torch.equal(last(blind).theta["w"], last(whole).theta["w"])
+
+
+def test_a_job_can_start_where_another_has_ended(tmp_path: Path) -> None:
+    first = Job(fakes.experiment(rounds=2), tmp_path / "first")
+    fakes.play(first)
+    ended = checkpoints.path_of(first.out / "checkpoints", 2)
+    second = Job(fakes.experiment(rounds=1), tmp_path / "second", start=ended)
+    fakes.play(second)
+    begun = checkpoints.read(checkpoints.path_of(second.out / "checkpoints", 0), None)
+    assert torch.equal(begun.theta["w"], last(first).theta["w"])
+    assert not torch.equal(last(second).theta["w"], begun.theta["w"])
+
+
+def test_a_start_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    other = checkpoints.Snapshot(0, {"w": torch.zeros(4), "b": torch.zeros(2)}, {})
+    path = checkpoints.write(tmp_path / "other", other, "identity")
+    with pytest.raises(CheckpointError, match=r"round-00000.*'w' has shape \(4,\)"):
+        fakes.play(Job(fakes.experiment(), tmp_path / "run", start=path))

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bayfed.errors import CheckpointError
+from bayfed.evaluation.bench import figures, tables
+from bayfed.evaluation.bench.compare import panels
+from bayfed.evaluation.bench.report import Findings, write_bench_report
+from bayfed.evaluation.table import ResultRow
+from bayfed.seeds import stream
+
+SITES = ("bolt", "nut", "tile", "wood")
+
+
+def rows(level: float, **key: Any) -> list[ResultRow]:
+    """Rows of four sites, two seeds and two draws near ``level``."""
+    shared = {"method": "padim", "arm": "none", "protocol": "standard", "backbone": "conv4",
+              "shots": 5, "round": 0, **key}  # fmt: skip
+    return [
+        ResultRow(
+            run="b",
+            site=site,
+            seed=seed,
+            draw=draw,
+            image_auroc=level
+            + 0.05 * number
+            + 0.01 * float(stream(seed, "report", site, draw).random()),
+            fpr_at_fnr10=1 - level,
+            cover90=0.9,
+            fpr_at_threshold=0.05,
+            model_bytes=2000,
+            **shared,
+        )
+        for number, site in enumerate(SITES)
+        for seed in (0, 1)
+        for draw in (0, 1)
+    ]
+
+
+ROWS = [
+    *rows(0.5, method="patchcore"),
+    *rows(0.55, method="baypranometa"),
+    *rows(0.6, method="baypranometa", arm="federated", round=9),
+    *rows(0.4, method="patchcore", shots=1),
+    *rows(0.3, method="patchcore", noise=0.2),
+    *rows(0.2, method="baypranometa", variant="kappa=0.1"),
+    *rows(0.3, method="baypranometa", variant="kappa=10"),
+]
+PAIR = (("baypranometa", "federated"), ("patchcore", "none"))
+
+
+def findings(of: list[ResultRow] = ROWS, **changes: Any) -> Findings:
+    return Findings(name="b<1>", rows=of, reference="patchcore", pairs=[PAIR], **changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench")
+    write_bench_report(path, findings(facts={"Seeds": "2"}, notes=["Incomplete: <some> cells."]))
+    return path
+
+
+def test_the_main_table_has_means_and_paired_intervals() -> None:
+    panel = next(p for p in panels(ROWS) if p.shots == 5 and not p.noise)
+    table = tables.main_table(panel, "patchcore")
+    lines = {(line[0], line[1]): line for line in table.body}
+    trained = lines["baypranometa", "federated"]
+    assert trained[2] == "4"
+    assert trained[3] == "0.679"
+    assert trained[5] == "+0.050"
+    assert trained[7] == "+0.100"
+    assert re.fullmatch(r"\+0\.\d{3} to \+0\.\d{3}", trained[8])
+    assert lines["patchcore", "none"][5:] == ["–", "–", "–", "–"]
+
+
+def test_pairs_tell_relative_false_positives() -> None:
+    panel = next(p for p in panels(ROWS) if p.shots == 5 and not p.noise)
+    table = tables.pairs_table(panel, [PAIR])
+    assert table is not None
+    (line,) = [line for line in table.body if line[1] == "FPR at FNR 10 %"]
+    assert line[2:5] == ["0.400", "0.500", "-0.100"]
+    assert line[6:] == ["-20%", "4"]
+    assert tables.pairs_table(panel, [(("absent", "none"), PAIR[1])]) is None
+
+
+def test_one_seed_and_one_site_have_no_interval() -> None:
+    (panel,) = panels([row for row in ROWS if row.seed == 0 and row.site == "nut" and
+                       row.shots == 5 and not row.noise])  # fmt: skip
+    trained = tables.main_table(panel, "patchcore").body[0]
+    assert trained[4] == trained[6] == "–"
+    assert trained[5] == "+0.050"
+    chart = figures.differences(panel, "patchcore")
+    assert chart is not None
+    assert chart.file("png")
+
+
+def test_the_page_stands_alone_and_says_what_its_intervals_are(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert "b&lt;1&gt;" in page
+    assert "Incomplete: &lt;some&gt; cells." in page
+    assert "over n = 4 sites" in page
+    assert "95 % t-interval over 2 seeds of 2 draws each" in page
+    assert "4 sites (none with masks), 2 seeds, 2 draws of the support each." in page
+
+
+def test_the_markdown_links_plots_that_are_there(folder: Path) -> None:
+    text = (folder / "results.md").read_text()
+    linked = re.findall(r"!\[.*?\]\((plots/.*?\.png)\)", text)
+    assert {Path(path).stem for path in linked} >= {
+        "differences-standard-5", "shots-standard", "wins-standard-5", "noise-standard-5",
+        "sweep-kappa-standard-5",
+    }  # fmt: skip
+    for path in linked:
+        assert (folder / path).read_bytes().startswith(b"\x89PNG")
+        assert ElementTree.fromstring((folder / path).with_suffix(".svg").read_bytes()) is not None
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+
+
+def test_where_nothing_varies_nothing_is_plotted_against_it() -> None:
+    alone = panels(rows(0.5))
+    assert figures.against(alone, "shots") is None
+    assert figures.against(alone, "noise") is None
+    assert figures.wins(alone[0]) is None
+    assert figures.differences(alone[0], "patchcore") is None
+    assert figures.sweeps(alone[0]) == []
+
+
+def test_drawings_repeat() -> None:
+    panel = next(p for p in panels(ROWS) if p.shots == 5 and not p.noise)
+    chart = figures.wins(panel)
+    assert chart is not None
+    assert chart.inline() == chart.inline()
+    assert "var(--" in chart.inline()
+    assert b"var(--" not in chart.file("svg")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plots").write_text("in the way")
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        write_bench_report(tmp_path, findings(rows(0.5)))

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bayfed.config import parse_experiment
+from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError, ProtocolError
+from bayfed.evaluation.table import ResultRow, read_rows, untimed
+from experiments.bench import schedule, work
+from experiments.run import run as run_job
+from server.job import Job
+from tests.experiments.bench.conftest import TINY, Benching
+
+ARMS = ("none", "prior", "local", "centralised", "federated", "federated+finetune")
+SITES = ("bolt_00", "fabric_00", "metal_00")
+
+
+def rows(folder: Path) -> list[ResultRow]:
+    return [untimed(row) for row in read_rows(folder / "results.csv")]
+
+
+def test_every_arm_has_its_rows_in_every_protocol(benching: Benching) -> None:
+    section = {"finetune_rounds": 1, "pairs": [["baypranometa/federated", "baypranometa"]]}
+    protocols = ("standard", "new-product")
+    out = benching(section=section, arms=ARMS, protocols=protocols, report=True)
+    counted = Counter((row.protocol, row.arm) for row in rows(out))
+    standard = {("standard", arm): 3 * 2 for arm in ARMS}
+    unseen = {("new-product", arm): 3 * 2 for arm in ARMS[:-1]}
+    unseen["new-product", "local"] = 3 * 2 * 2  # each of the two other factories in turn
+    assert counted == standard | unseen
+    assert {row.site for row in rows(out)} == set(SITES)
+    rounds = {"none": 0, "prior": 0, "federated+finetune": 2}
+    assert all(row.round == rounds.get(row.arm, 1) for row in rows(out))
+    for row in rows(out):
+        assert row.image_auroc is not None
+        assert row.fpr_at_fnr10 is not None
+        assert row.cover90 is not None
+        assert (row.site in (row.train_sites or "")) == (row.protocol == "standard")
+    assert "### Pairs" in (out / "results.md").read_text()
+    assert "bayfed bench" in (out / "report.html").read_text()
+
+
+def test_it_measures_what_a_run_measures(benching: Benching, store: Path, tmp_path: Path) -> None:
+    out = benching(arms=("none", "federated"))
+    tree = {**TINY, "store": {"directory": str(store)}}
+    tree["federation"] = {**tree["federation"], "backend": "inprocess"}
+    run_job(Job(parse_experiment(tree), tmp_path / "run"), Console(file=io.StringIO()))
+    names = ("arm", "round", "site", "draw")
+
+    def by_key(found: list[ResultRow]) -> dict[Any, dict[str, Any]]:
+        return {tuple(getattr(row, n) for n in names): {**vars(row), "run": ""} for row in found}
+
+    assert by_key(rows(out)) == by_key(rows(tmp_path / "run"))
+
+
+def test_what_has_its_rows_is_skipped(benching: Benching, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = benching(arms=("none",))
+    before = (out / "results.csv").read_bytes()
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(work, "measure", never)
+    benching(arms=("none",), resume=True)
+    assert (out / "results.csv").read_bytes() == before
+
+
+def test_an_interrupted_bench_goes_on(benching: Benching, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"arms": ("none", "federated", "local"), "shots": ("2", "3")}
+    whole = rows(benching("whole", **options))
+    real, calls = schedule.attempt, iter(range(14))
+
+    def until(*arguments: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(schedule, "attempt", until)
+    with pytest.raises(KeyboardInterrupt):
+        benching("broken", **options)
+    monkeypatch.setattr(schedule, "attempt", real)
+    out = benching("broken", resume=True, **options)
+    assert rows(out) == whole
+
+
+def test_the_rows_do_not_depend_on_the_number_of_workers(benching: Benching) -> None:
+    options: dict[str, Any] = {"arms": ("none", "federated")}
+    alone = rows(benching("alone", workers=1, **options))
+    assert rows(benching("together", workers=2, **options)) == alone
+    assert {row.arm for row in alone} == {"none", "federated"}
+
+
+def test_a_bench_can_grow_but_not_change(benching: Benching) -> None:
+    out = benching(arms=("none",))
+    more = benching(arms=("none", "prior"), shots=("2", "3"), seeds=2, resume=True)
+    assert len(rows(more)) == len(rows(out)) == 2 * 2 * 2 * 3 * 2
+    before = (out / "results.csv").read_bytes()
+    for setting, key in (("method.top_k=0.5", "method.top_k"), ("evaluation.draws=3", "draws"),
+                         ("federation.rounds=2", "federation.rounds")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=rf"baypranometa .* another .*{key}"):
+            benching(arms=("none",), settings=(setting,), resume=True)
+    assert (out / "results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"methods": ("patchcor",)}, ConfigError, "no system is called 'patchcor'"),
+        ({"arms": ("lokal",)}, ConfigError, r"bench\.arms\.0"),
+        ({"shots": ("3", "10")}, ProtocolError, "site bolt_00: 9 good .* 10 shots needs 10"),
+        ({"shots": ("many",)}, ConfigError, r"bench\.shots\.0"),
+        ({"protocols": ("new",)}, ConfigError, r"bench\.protocols\.0"),
+        ({"sites": ("nowhere",)}, ConfigError, "no site 'nowhere'"),
+        ({"backbone": "resnet0"}, BayfedError, "baypranometa: .*resnet0"),
+        ({"section": {"pairs": [["a", "b"]]}}, ConfigError, "pairs: no system is called 'a'"),
+        ({"resume": True}, ConfigError, "no bench to resume"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    benching: Benching, tmp_path: Path, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        benching(**options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_kept(benching: Benching, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "results.csv").write_text("run,method\n")
+    with pytest.raises(ConfigError, match="results of something else"):
+        benching(arms=("none",))
+    (out / "bench.yaml").write_text("{}\n")
+    with pytest.raises(ConfigError, match="holds a bench already"):
+        benching(arms=("none",))
+    with pytest.raises(CheckpointError, match="column 'variant' is missing"):
+        benching(arms=("none",), resume=True)
+    assert (out / "results.csv").read_text() == "run,method\n"
+
+
+def test_a_cell_that_fails_leaves_the_others(
+    benching: Benching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = schedule.attempt
+
+    def broken(function: Any, *arguments: Any) -> Any:
+        if function is work.train:
+            raise FederationError("round 1: 2 of 3 clients answered")
+        return real(function, *arguments)
+
+    monkeypatch.setattr(schedule, "attempt", broken)
+    message = r"1 of 2 cells were not measured, .* federated, .*2 of 3 clients answered"
+    with pytest.raises(FederationError, match=message):
+        benching(arms=("none", "federated"), report=True)
+    assert {row.arm for row in rows(tmp_path / "out")} == {"none"}
+    assert "Incomplete: 1 cells" in (tmp_path / "out" / "results.md").read_text()
+    monkeypatch.setattr(schedule, "attempt", real)
+    out = benching(arms=("none", "federated"), resume=True)
+    assert {row.arm for row in rows(out)} == {"none", "federated"}
+
+
+def test_two_grains_stand_apart_in_the_table(benching: Benching) -> None:
+    section = {"sweep": {"method.prior.kappa": [0.5]}}
+    out = benching(methods=("baypranometa", "baypranometa-image"), arms=("none",), section=section,
+                   report=True)  # fmt: skip
+    found = {(row.method, row.variant, row.grain) for row in rows(out)}
+    assert found == {
+        ("baypranometa", None, "patch"), ("baypranometa", "image", "image"),
+        ("baypranometa", "kappa=0.5", "patch"), ("baypranometa", "image kappa=0.5", "image"),
+    }  # fmt: skip
+    assert len(list((out / "plots").glob("sweep-*.png"))) == 1
