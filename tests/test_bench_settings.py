@@ -68,7 +68,7 @@ def test_there_is_a_preset_for_every_method() -> None:
 
 
 def test_without_systems_the_experiments_own_method_is_the_bench(tmp_path: Path) -> None:
-    found = systems(tmp_path, "method: {name: padim, ridge: 0.5}")
+    found = systems(tmp_path, "method: {name: padim, ridge: 0.5}\nfederation: {rounds: 0}")
     assert list(found) == ["padim"]
     assert found["padim"].method.ridge == 0.5
 

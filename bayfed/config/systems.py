@@ -60,7 +60,8 @@ def build_systems(tree: Tree, bench: Bench, origin: str = "bench") -> dict[str, 
     Raises:
         ConfigError: a preset is unknown, or a setting of a system is unknown or wrong.
     """
-    entries = bench.systems or {parse_experiment(tree, origin).method.name: Entry()}
+    own = tree.get("method") or {}
+    entries = bench.systems or {str(own.get("name", Experiment().method.name)): Entry()}
     trees: dict[str, Tree] = {}
     for name, entry in entries.items():
         trees[name] = _tree_of(tree, name, entry)
@@ -85,7 +86,15 @@ def _tree_of(tree: Tree, name: str, entry: Entry) -> Tree:
         )
     changes = entry.model_dump(include={"backbone", "episode", "federation"})
     method = merged({"method": known.get(preset, {})}, {"method": entry.method})
+    if not _trains(method["method"].get("name")):
+        # The file's rounds are for the systems beside it that have something to train.
+        tree = merged(tree, {"federation": {"rounds": 0}})
     return merged(merged(tree, changes), method)
+
+
+def _trains(name: object) -> bool:
+    kinds = get_args(get_args(Method)[0])
+    return all(kind().trains for kind in kinds if kind.model_fields["name"].default == name)
 
 
 def _swept(tree: Tree, name: str, bench: Bench) -> dict[str, Tree]:

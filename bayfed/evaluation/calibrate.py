@@ -54,7 +54,7 @@ def calibrate_site(
         return {}
     totals: dict[str, Tensor] = {}
     for draw in range(settings.draws):
-        support = sorted(draw_support(pools, settings.shots, seed, draw), key=lambda i: i.name)
+        support = draw_support(pools, settings.shots, seed, draw)
         adapted = method.adapt(params, read_support(features, support, method.turns))
         own = method.support_scores(adapted)
         if not pooled:

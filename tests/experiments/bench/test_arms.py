@@ -15,7 +15,9 @@ from experiments.bench.arms import (
 from tests import toys
 
 ALL = ("none", "prior", "local", "centralised", "federated", "federated+finetune")
-PATCHCORE = Experiment.model_validate({"method": {"name": "patchcore"}})
+PATCHCORE = Experiment.model_validate(
+    {"method": {"name": "patchcore"}, "federation": {"rounds": 0}}
+)
 
 
 def experiment(holdout: str = "", **groups: Any) -> Experiment:
