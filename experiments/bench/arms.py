@@ -20,6 +20,7 @@ from bayfed.config import (
 )
 from bayfed.config.systems import entry_of
 from bayfed.data import site_names
+from bayfed.episodes import is_held_out
 from bayfed.errors import ConfigError
 from clients.partition import client_specs
 
@@ -132,6 +133,11 @@ def names_of(experiment: Experiment) -> tuple[tuple[str, str], ...]:
         DataError: the root does not exist or holds no site.
     """
     return _names(experiment.data.model_dump_json(), experiment.seed)
+
+
+def is_unseen(experiment: Experiment, site: str) -> bool:
+    """Tell whether the experiment's protocol keeps ``site`` from training."""
+    return is_held_out(site, dict(names_of(experiment))[site], experiment.protocol)
 
 
 @lru_cache(maxsize=64)

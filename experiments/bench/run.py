@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from bayfed.config import Experiment
 from bayfed.data import load_sites
-from bayfed.episodes import training_pools
+from bayfed.episodes import Pools, training_pools
 from bayfed.errors import BayfedError, ConfigError, FederationError, ProtocolError
 from bayfed.evaluation.bench.measure import Drawn
 from bayfed.evaluation.bench.rows import rows_of
 from bayfed.evaluation.system import build_system
 from bayfed.evaluation.table import append_rows, sort_rows
+from experiments.bench import work
 from experiments.bench.arms import choose_arms
 from experiments.bench.board import Board
 from experiments.bench.folder import Folder, keys_of
@@ -33,6 +35,7 @@ def run(request: Request, console: Console) -> Path | None:
     Raises:
         BayfedError: a setting is wrong, or a cell could not be measured; the others are kept.
     """
+    forget()  # what this process may have read before
     asked = understand(request)
     folder = Folder(asked.out)
     folder.check(asked.resume)
@@ -95,28 +98,32 @@ def check_sites(planned: Sequence[Cell]) -> None:
     Raises:
         BayfedError: it has not.
     """
-    checked: set[tuple[object, ...]] = set()
     for cell in planned:
-        for measured, scored in (
-            *((one, True) for one in cell.scored),
-            *((one, False) for one in cell.calibrating),
-        ):
-            experiment, shots = measured.experiment, cell.context["shots"]
-            data, protocol = experiment.data.model_dump_json(), experiment.protocol
-            key = (data, protocol, experiment.seed, shots, measured.site, scored)
-            if key not in checked:
-                checked.add(key)
-                _check_site(experiment, measured.site, scored)
+        shots = cell.context["shots"]
+        for one in (*cell.scored, *cell.calibrating):
+            _pools(one.experiment, one.site).need(shots, f"{shots} shots")
+        for one in cell.scored:
+            if not _pools(one.experiment, one.site).testing:
+                raise ProtocolError(f"site {one.site}: no test image to score")
 
 
-def _check_site(experiment: Experiment, name: str, scored: bool) -> None:
+def _pools(experiment: Experiment, site: str) -> Pools:
+    read = {"data", "protocol", "seed"}
+    return _read_pools(experiment.model_dump_json(include=read), site)
+
+
+def forget() -> None:
+    """Forget the sites that this process keeps open: their files may have changed."""
+    _read_pools.cache_clear()
+    work.close_views()
+
+
+@lru_cache(maxsize=1024)
+def _read_pools(text: str, name: str) -> Pools:
+    experiment = Experiment.model_validate_json(text)
     data = experiment.data.model_copy(update={"sites": (name,)})
     (site,) = load_sites(data, experiment.seed, experiment.protocol.holdout)
-    pools = training_pools(site, experiment.protocol, (), experiment.seed)
-    shots = experiment.evaluation.shots
-    pools.need(shots, f"{shots} shots")
-    if scored and not pools.testing:
-        raise ProtocolError(f"site {name}: no test image to score")
+    return training_pools(site, experiment.protocol, (), experiment.seed)
 
 
 def measure(todo: Sequence[Cell], folder: Folder, workers: int, console: Console) -> dict[str, str]:

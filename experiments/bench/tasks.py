@@ -10,7 +10,7 @@ from typing import Any
 
 from bayfed.config import Experiment
 from experiments.bench import work
-from experiments.bench.arms import Training, names_of
+from experiments.bench.arms import Training, is_unseen, names_of
 from experiments.bench.plan import Cell, Measurement
 
 FEATURES, TRAINING, MEASURING = "features", "training", "measuring"
@@ -94,14 +94,13 @@ class Tasks:
 
     def _features(self, experiment: Experiment, site: str, painted: bool) -> str:
         """Add the task of what is read of ``site``; the painted defects are one more."""
-        held = site if site in experiment.protocol.holdout else ""
         parts = (
             experiment.data.model_dump_json(exclude={"sites", "families"}),
             experiment.backbone.model_dump_json(),
             experiment.store.model_dump_json(),
             experiment.method.grain,
             experiment.seed,
-            held and experiment.data.synthetic.held_out_kinds,
+            is_unseen(experiment, site) and experiment.data.synthetic.held_out_kinds,
             site,
             painted,
         )

@@ -15,7 +15,7 @@ from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import drop_copies, refuse_copies, training_pools
 from bayfed.errors import BayfedError, FederationError
-from experiments.bench.arms import Training
+from experiments.bench.arms import Training, is_unseen
 from server.job import Job
 
 if TYPE_CHECKING:
@@ -142,9 +142,15 @@ def _view(text: str, grain: str, turns: int, site: str) -> View:
     return view_of(pools, features, experiment.backbone.image_size)
 
 
+def close_views() -> None:
+    """Forget the sites that this process keeps open."""
+    _view.cache_clear()
+
+
 def _site(experiment: Experiment, name: str) -> Site:
     data = experiment.data.model_copy(update={"sites": (name,)})
-    (site,) = load_sites(data, experiment.seed, experiment.protocol.holdout)
+    held = (name,) if is_unseen(experiment, name) else ()
+    (site,) = load_sites(data, experiment.seed, held)
     return site
 
 

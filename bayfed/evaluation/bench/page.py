@@ -17,8 +17,7 @@ PAGE = (
     + STYLE
     + r"""
 main { max-width: 74rem; }
-figure.wide { max-width: 46rem; margin: 1.8rem 0; }
-figure.wide svg { max-height: 60rem; }
+figure.wide { margin: 1.8rem 0; }
 figure.wide figcaption { margin-top: .5rem; color: var(--soft); max-width: 44rem; }
 tr > :nth-child(2) { text-align: left; }
 td:nth-child(2) { color: var(--soft); }
@@ -41,7 +40,7 @@ td:nth-child(2) { color: var(--soft); }
 {% endfor %}
 {% for caption, table in section.tables %}{{ plain(table, caption) }}{% endfor %}
 {% for chart, svg in section.figures %}
-<figure class="wide">{{ svg }}<figcaption><b>{{ chart.title }}.</b> {{ chart.caption }}</figcaption></figure>
+<figure class="wide" style="max-width: {{ (7 * chart.size[0]) | round(1) }}rem">{{ svg }}<figcaption><b>{{ chart.title }}.</b> {{ chart.caption }}</figcaption></figure>
 {% endfor %}
 {% for caption, table in section.details %}
 <details><summary>{{ caption }}</summary>{{ plain(table, caption) }}</details>
