@@ -18,7 +18,7 @@ from tests.experiments.bench.conftest import Benching
 class NearestColour:
     """Scores an image by the distance of its mean colour to the nearest support."""
 
-    name, variant, localises = "patchcore", None, False
+    name, variant, localises, turns = "patchcore", None, False, 1
 
     def initial(self, seed: int, statistics: Any = None) -> dict[str, Tensor]:
         del seed, statistics
