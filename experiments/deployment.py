@@ -22,8 +22,9 @@ def deploy(job: Job, nodes: Sequence[NodeConfig]) -> None:
     Raises:
         FederationError: the run failed; the message is the reason that the server gave.
     """
-    job.out.mkdir(parents=True, exist_ok=True)
-    job.outcome.unlink(missing_ok=True)
+    job.make_folder()
+    with job.alone():  # what a killed runner has left may still write
+        job.outcome.unlink(missing_ok=True)
     with flower_home(job.out / "flower.log") as home:
         ports = [free_port() for _ in nodes]
         start_superexec(home, ports)  # first, for it has the most to load

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bayfed", "clients", "server", "strategies", "experiments")
 MARK = "BAYFED_PROCESS_GROUP"
 _STARTUP = 60.0
+_PDEATHSIG = 1
+"""The number of prctl's option, from Linux's headers."""
 _OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -73,6 +77,7 @@ class Home:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
     def call(self, command: Sequence[str], timeout: float = 120.0) -> str:
@@ -99,6 +104,11 @@ class Home:
                 log.write(done.stdout + done.stderr)
             raise FederationError(f"{' '.join(command[:2])} failed, see {self.log}")
         return done.stdout
+
+
+def _end_with_parent() -> None:
+    # A runner that is killed takes no one down; Flower's own programs then end by themselves.
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -212,9 +222,9 @@ def _environment(process: psutil.Process) -> Mapping[str, str]:
 
 def end_all(mark: str, patience: float = 5.0) -> None:
     """End every process under ``mark``: politely first, then by force."""
-    for signal in ("terminate", "kill"):
+    for way in ("terminate", "kill"):
         processes = marked(mark)
         for process in processes:
             with suppress(psutil.Error):
-                getattr(process, signal)()
+                getattr(process, way)()
         psutil.wait_procs(processes, timeout=patience)

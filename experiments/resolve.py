@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bayfed.config import Experiment, load_experiment
+from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.errors import ConfigError
 from server.job import Job
 
@@ -111,3 +111,7 @@ def check_folder(job: Job) -> None:
         raise ConfigError(f"{job.out}: holds a run already; resume it or choose another folder")
     if job.resume and not job.out.is_dir():
         raise ConfigError(f"{job.out}: no run to resume")
+    # Before anything is written: a refused resumption leaves the run as it was.
+    config, hashed = job.out / "config.yaml", experiment_hash(job.experiment)
+    if used and config.exists() and experiment_hash(load_experiment(config)) != hashed:
+        raise ConfigError(f"{config}: the run has other settings; resume it with the same")

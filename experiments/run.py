@@ -24,14 +24,15 @@ def run(job: Job, console: Console) -> Path:
     with follow(job.history, job.experiment.federation.rounds, console):
         start(job, clients)
     # Late: while the run goes on, this process is to be small.
-    from bayfed.evaluation.summary import print_summary
+    from bayfed.evaluation.summary import print_summary, select
     from bayfed.evaluation.table import read_rows
 
     if not job.report.exists():
         from experiments.finish import finish_run
 
         finish_run(job.out, simulated=True)
-    print_summary(read_rows(job.results), console)
+    rows = select(read_rows(job.results), shots=job.experiment.evaluation.shots)
+    print_summary(rows, console)
     console.print(f"report: {job.report}", highlight=False, soft_wrap=True)
     return job.report
 

@@ -26,8 +26,9 @@ def simulate(job: Job, clients: int) -> None:
     Raises:
         FederationError: the run failed; the message is the reason that the server gave.
     """
-    job.out.mkdir(parents=True, exist_ok=True)
-    job.outcome.unlink(missing_ok=True)
+    job.make_folder()
+    with job.alone():  # what a killed runner has left may still write
+        job.outcome.unlink(missing_ok=True)
     log = job.out / "flower.log"
     with flower_home(log) as home:
         superlink = start_superlink(home, ["--simulation"])

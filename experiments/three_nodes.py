@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from bayfed.config import Data, Synthetic
 from bayfed.data import load_sites
@@ -28,6 +30,7 @@ log = logging.getLogger("three-nodes")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script and return its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -42,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     log.info("%d rounds on %d nodes in %.0f s", rounds, NODES, time.perf_counter() - started)
     log.info("results: %s", job.results)
     return 0
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+    raise KeyboardInterrupt  # so that what was started is taken down
 
 
 def three_nodes(experiment: str, overrides: list[str], out: Path | None, data: Path) -> Job:

@@ -48,21 +48,26 @@ def serve(
         BayfedError: the run failed; the same line stands in ``outcome.json``.
     """
     torch.set_num_threads(1)
-    job.out.mkdir(parents=True, exist_ok=True)
-    job.outcome.unlink(missing_ok=True)
-    write_atomic(job.out / "config.yaml", dump_experiment(job.experiment).encode())
-    with _log_file(job.out / "server.log"):
-        log.info("run folder: %s", job.out)
-        try:
-            run_rounds(grid, job, problem)
-        except BaseException as error:
-            reason = _one_line(error)
-            log.error("%s", reason, exc_info=not isinstance(error, BayfedError))
-            _conclude(job, "failed", reason)
-            if isinstance(error, BayfedError) or not isinstance(error, Exception):
-                raise
-            raise FederationError(reason) from error
-        _conclude(job, "completed", _finish(job, finish))
+    job.make_folder()
+    with job.alone():
+        job.outcome.unlink(missing_ok=True)
+        write_atomic(job.out / "config.yaml", dump_experiment(job.experiment).encode())
+        with _log_file(job.out / "server.log"):
+            log.info("run folder: %s", job.out)
+            _serve(grid, job, problem, finish)
+
+
+def _serve(grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], object]) -> None:
+    try:
+        run_rounds(grid, job, problem)
+    except BaseException as error:
+        reason = _one_line(error)
+        log.error("%s", reason, exc_info=not isinstance(error, BayfedError))
+        _conclude(job, "failed", reason)
+        if isinstance(error, BayfedError) or not isinstance(error, Exception):
+            raise
+        raise FederationError(reason) from error
+    _conclude(job, "completed", _finish(job, finish))
 
 
 def _finish(job: Job, finish: Callable[[Job], object]) -> str:

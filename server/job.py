@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
+from bayfed.errors import ConfigError, FederationError
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,37 @@ class Job:
     resume: bool = False
     measures: bool = True
     start: Path | None = None
+
+    def make_folder(self) -> None:
+        """Create the folder of the run.
+
+        Raises:
+            ConfigError: it cannot be created.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.out}: {error.strerror or error}") from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder, so that no second process writes to the run.
+
+        Raises:
+            FederationError: another one does.
+        """
+        folder = os.open(self.out, os.O_RDONLY)
+        try:
+            self._lock(folder)
+            yield
+        finally:
+            os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FederationError(f"{self.out}: another process still writes to it") from error
 
     @property
     def history(self) -> Path:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bayfed.config import experiment_hash
-from bayfed.errors import ConfigError
+from bayfed.config import dump_experiment, experiment_hash
+from bayfed.errors import ConfigError, FederationError
 from experiments import resolve as module
 from experiments.resolve import from_run_config, resolve
 from server.job import Job
@@ -76,6 +77,32 @@ def test_a_folder_that_holds_a_run_is_kept(tmp_path: Path) -> None:
     assert resolve(TINY, out=tmp_path, resume=True).resume
     with pytest.raises(ConfigError, match="not a folder"):
         resolve(TINY, out=tmp_path / "results.csv")
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").touch()
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_experiment(resolve(TINY).experiment))
+    before = config.read_bytes()
+    assert resolve(TINY, ["federation.workers=1"], out=tmp_path, resume=True).resume
+    with pytest.raises(ConfigError, match="other settings"):
+        resolve(TINY, ["seed=1"], out=tmp_path, resume=True)
+    assert config.read_bytes() == before
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    job = resolve(TINY, out=tmp_path / "run")
+    job.make_folder()
+    with job.alone(), pytest.raises(FederationError, match="still writes"), job.alone():
+        pass
+    with job.alone():
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/run: "):
+        replace(resolve(TINY), out=tmp_path / "file" / "run").make_folder()
 
 
 @pytest.mark.parametrize(
