@@ -34,9 +34,9 @@ LAWS = {
     ),
     "pooled": (
         "No closed law holds for the image score: at the patch grain it comes from the most "
-        "surprising of many dependent patches. Its p-value is read off pooled scores of held-out "
-        "good images of the training sites, shifted and scaled by the leave-one-image-out scores "
-        "of the site's own support."
+        "surprising of many dependent patches. Its p-value is read off pooled scores of the "
+        "training sites' good training images outside the support, shifted and scaled by the "
+        "leave-one-image-out scores of the site's own support."
     ),
 }
 

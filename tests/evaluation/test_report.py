@@ -125,7 +125,7 @@ def test_the_page_holds_what_was_found(html: str) -> None:
         "score 7.25",
         "p 0.012",
         "called defective",
-        "no F law holds",
+        "No closed law holds",
         "torch 2.15.0",
         "A remark.",
         "0.212",  # MB a round
@@ -175,7 +175,7 @@ def test_the_law_can_be_named_by_the_caller(report: Report) -> None:
     bare = Report(report.experiment, rows=[], law="Ranks among held-out normals.")
     text = Page(render_report(bare)).text
     assert "Ranks among held-out normals." in text
-    assert "no F law" not in text
+    assert "No closed law" not in text
 
 
 def test_other_arms_and_protocols_are_shown_apart(report: Report) -> None:
