@@ -50,7 +50,7 @@ def differences(panel: Panel, reference: str) -> Chart | None:
     for one in panel.competitors[:LARGEST]:
         control = panel.find(one.system) if one.arm != CONTROL else None
         own = paired(control, one) if control else None
-        other = paired(against, one) if against and against is not one else None
+        other = paired(against, one) if against not in (None, one, control) else None
         if own or other:
             rows.append((one, own, other))
     if not rows:
@@ -108,7 +108,7 @@ def against(panels: Sequence[Panel], axis: str) -> Chart | None:
     def draw(axes: Axes, palette: Palette) -> None:
         del palette
         for number, (system, arm) in enumerate(names):
-            colour = COLOURS[systems.index(system) % len(COLOURS)]
+            colour = COLOURS[(systems.index(system) if systems[1:] else number) % len(COLOURS)]
             shift = 0.012 * (number - (len(names) - 1) / 2)
             _curve(axes, panels, axis, (system, arm), colour, shift)
         if axis == "shots":
@@ -260,7 +260,8 @@ def _bars(panel: Panel) -> str:
 
 def _conditions(panel: Panel) -> str:
     noise = f", noise {panel.noise:g}" if panel.noise else ""
-    return f"Protocol {panel.protocol}, {panel.shots} shots{noise}, {panel.backbone}"
+    shots = counted(panel.shots, "shot")
+    return f"Protocol {panel.protocol}, {shots}{noise}, {panel.backbone}"
 
 
 def _name(kind: str, panel: Panel) -> str:

@@ -110,6 +110,7 @@ def _section(
     findings: Findings, found: Sequence[Panel], by_noise: Sequence[Panel] | None
 ) -> Section:
     full = next((panel for panel in found if panel.shots == findings.shots), found[-1])
+    shots = counted(full.shots, "shot")
     noise = f", noise {full.noise:g}" if full.noise else ""
     title = f"{full.protocol}, {full.backbone}{noise}"
     charts = [
@@ -128,17 +129,20 @@ def _section(
         ),
     ]
     detailed = [
-        (f"Image AUROC, {panel.shots} shots", tables.main_table(panel, findings.reference))
+        (
+            f"Image AUROC, {counted(panel.shots, 'shot')}",
+            tables.main_table(panel, findings.reference),
+        )
         for panel in found
         if panel is not full
     ]
-    detailed.append((f"Image AUROC of each site, {full.shots} shots", tables.sites_table(full)))
+    detailed.append((f"Image AUROC of each site, {shots}", tables.sites_table(full)))
     cost = tables.cost_table(full)
     return Section(
         title=title,
         texts=[protocol_text(full.protocol), _numbers(full)],
         tables=[
-            (f"Image AUROC, {full.shots} shots", tables.main_table(full, findings.reference)),
+            (f"Image AUROC, {shots}", tables.main_table(full, findings.reference)),
             *((caption, table) for caption, table in named if table is not None),
         ],
         details=[*detailed, *([("A fitted detector, means over sites", cost)] if cost else [])],
