@@ -32,6 +32,7 @@ class ToyFactory:
     seed: int
     client: int
     episodes: int
+    shots: int = 5
     method = types.SimpleNamespace(localises=True)
     held_out = ()
 
@@ -39,7 +40,8 @@ class ToyFactory:
     def open(cls, experiment: Experiment, partition: int) -> ToyFactory:
         if experiment.name == f"unreadable-{partition}":
             raise DataError(f"site{partition}/broken.png: cannot be read")
-        return cls(experiment.seed, partition, experiment.federation.episodes)
+        shots = experiment.evaluation.shots
+        return cls(experiment.seed, partition, experiment.federation.episodes, shots)
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ class ToyFactory:
             "protocol": "standard",
             "site": self.name,
             "seed": self.seed,
-            "shots": 5,
+            "shots": self.shots,
             "image_auroc": 1.0 / (1.0 + gap),
             "ece": float(calibration["bins"].sum()) / 1e3,
         }
