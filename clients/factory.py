@@ -12,7 +12,7 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
-from bayfed.episodes import Pools, drop_copies, is_held_out, refuse_copies, training_pools
+from bayfed.episodes import Pools, is_held_out, training_pools, without_copies
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
@@ -27,6 +27,7 @@ from bayfed.features import (
 )
 from bayfed.methods import TrainableMethod, build_method
 from bayfed.seeds import stream
+from clients.overlap import check_pictures as check_pictures
 from clients.partition import ClientSpec, client_specs, share, whole
 
 SUPPORTS = 4
@@ -94,7 +95,6 @@ class Factory:
         for name in spec.sites:
             pools = _pools(experiment, spec, sites[name])
             if name in spec.evaluates or _trains(pools, spec, experiment):
-                refuse_copies(pools)
                 pictures = _pictures(experiment, system, pools)
                 holdings.append(Holding(pools, system.store.open(pictures)))
         if not holdings:
@@ -236,7 +236,7 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
     """Return the pools of ``site``, cut to this client's share of its training images."""
     held = is_held_out(site.name, site.family, experiment.protocol)
     painted = () if held else pasted_images(site, experiment.data.pasted, experiment.seed)
-    pools = drop_copies(training_pools(site, experiment.protocol, painted, experiment.seed))
+    pools = without_copies(training_pools(site, experiment.protocol, painted, experiment.seed))
     return share(pools, spec, experiment.seed)
 
 

@@ -49,6 +49,9 @@ class Problem(Protocol):
     def lr_scales(self, experiment: Experiment) -> Mapping[str, float]:
         """Return learning-rate multipliers by prefix of a parameter's name."""
 
+    def check_pictures(self, experiment: Experiment) -> None:
+        """Refuse a simulation in which a picture scored at one site is trained on at another."""
+
 
 @dataclass
 class Measured:
@@ -108,6 +111,7 @@ class Federation:
         )
 
     def _clients(self) -> int:
+        self.problem.check_pictures(self.experiment)
         return len(self.problem.client_specs(self.experiment))
 
     def _cohort(self, number: int) -> list[Member]:
@@ -157,9 +161,13 @@ class Federation:
         trained = self._train(number)
         theta = self.strategy.theta
         measured = self._evaluate(number, theta, TRAINED) if self._is_due(number) else None
-        snapshot = replace(before, round=number, theta=theta, optimizer=self.strategy.state)
-        if measured is not None:
-            snapshot = replace(snapshot, calibration=measured.calibration)
+        snapshot = replace(
+            before,
+            round=number,
+            theta=theta,
+            optimizer=self.strategy.state,
+            calibration={} if measured is None else measured.calibration,
+        )
         exchanges = [trained, *(measured.exchanges if measured else ())]
         return self._record(snapshot, trained, measured, exchanges, started)
 

@@ -101,6 +101,10 @@ def lr_scales(experiment: Experiment) -> dict[str, float]:
     return {}
 
 
+def check_pictures(experiment: Experiment) -> None:
+    """There are none."""
+
+
 def install(monkeypatch: Any, factory: type = ToyFactory) -> types.ModuleType:
     """Put the toy problem in the place of the real one for one test."""
     module = types.ModuleType("clients.factory")
@@ -109,6 +113,7 @@ def install(monkeypatch: Any, factory: type = ToyFactory) -> types.ModuleType:
         client_specs=client_specs,
         initial_parameters=initial_parameters,
         lr_scales=lr_scales,
+        check_pictures=check_pictures,
     )
     monkeypatch.setitem(sys.modules, "clients.factory", module)
     monkeypatch.setattr("clients.session._open", OrderedDict())

@@ -4,7 +4,8 @@ What only names images is here; tensors are in ``episode`` and ``sampler``, so t
 which plans a run need not load torch.
 """
 
-from bayfed.episodes.pools import Pools, draw_support, drop_copies, refuse_copies
+from bayfed.episodes.copies import refuse_known, training_pictures, without_copies
+from bayfed.episodes.pools import Pools, draw_support
 from bayfed.episodes.protocols import (
     check_families,
     check_holdout,
@@ -18,9 +19,10 @@ __all__ = [
     "check_families",
     "check_holdout",
     "draw_support",
-    "drop_copies",
     "is_held_out",
-    "refuse_copies",
+    "refuse_known",
+    "training_pictures",
     "training_pools",
     "unseen_pools",
+    "without_copies",
 ]

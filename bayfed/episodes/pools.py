@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bayfed.data import SiteImage
 from bayfed.errors import ProtocolError
@@ -61,34 +61,6 @@ class Pools:
             raise ProtocolError(
                 f"site {self.site}: {len(self.train_good)} good training images, "
                 f"{purpose} needs {good}"
-            )
-
-
-def drop_copies(pools: Pools) -> Pools:
-    """Keep the first of equal ``train_good`` pictures: twins could be support and query at once."""
-    kept: dict[str, SiteImage] = {}
-    for image in pools.train_good:
-        kept.setdefault(image.digest(), image)
-    if len(kept) == len(pools.train_good):
-        return pools
-    good = tuple(kept.values())
-    names = {image.name for image in good}
-    painted = (i for i in pools.train_anomalies if i.base is None or i.base in names)
-    return replace(pools, train_good=good, train_anomalies=tuple(painted))
-
-
-def refuse_copies(pools: Pools) -> None:
-    """Compare training and test images by content, which names cannot show.
-
-    Raises:
-        ProtocolError: two images of both sides are byte for byte the same.
-    """
-    training = {image.digest(): image.name for image in pools.training}
-    for image in pools.testing:
-        twin = training.get(image.digest())
-        if twin is not None:
-            raise ProtocolError(
-                f"{pools.site}/{image.name}: the same picture as {twin} in training"
             )
 
 

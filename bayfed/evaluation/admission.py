@@ -11,7 +11,15 @@ from pathlib import Path
 from bayfed.config import Experiment
 from bayfed.config import Protocol as ProtocolSettings
 from bayfed.data import Site, load_sites, site_names
-from bayfed.episodes import Pools, is_held_out, refuse_copies, training_pools, unseen_pools
+from bayfed.episodes import (
+    Pools,
+    is_held_out,
+    refuse_known,
+    training_pictures,
+    training_pools,
+    unseen_pools,
+    without_copies,
+)
 from bayfed.errors import BayfedError, CheckpointError, ProtocolError
 from bayfed.evaluation.table import read_rows
 
@@ -40,11 +48,13 @@ class Training:
     @cached_property
     def pictures(self) -> dict[str, str]:
         """Digest -> place of every training image whose file is at hand."""
-        found = {}
-        for site in self.images.values():
-            for image in training_pools(site, self.protocol, (), self.seed).training:
-                found[image.digest()] = f"{site.name}/{image.name}"
-        return found
+        sites = self.images.values()
+        return training_pictures(training_pools(s, self.protocol, (), self.seed) for s in sites)
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """The training sites whose files are not at hand, so that no copy of them is noticed."""
+        return tuple(sorted(set(self.sites) - set(self.images)))
 
 
 def training_of(run: Path, experiment: Experiment) -> Training:
@@ -124,13 +134,8 @@ def _kept_back(site: Site, training: Training) -> Pools:
 
 def _checked(pools: Pools, training: Training) -> Pools:
     """Compare what is scored with the training images by content, which names cannot show."""
-    refuse_copies(pools)
-    for image in pools.testing:
-        place = training.pictures.get(image.digest())
-        if place is not None:
-            raise ProtocolError(
-                f"site {pools.site}: {image.name} is the same picture as {place} in training"
-            )
+    pools = without_copies(pools)
+    refuse_known(pools, training.pictures, unseen=pools.site not in training.sites)
     return pools
 
 

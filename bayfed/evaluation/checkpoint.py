@@ -31,7 +31,7 @@ class Snapshot:
         theta: the meta-parameters.
         optimizer: the state of the server's optimiser.
         statistics: the summed statistics of empirical Bayes, empty if unused.
-        calibration: the summed histogram of the last evaluation.
+        calibration: the summed histogram of this round's evaluation, empty without one.
         history: lines of the history up to this round.
     """
 

@@ -64,7 +64,9 @@ def evaluate_run(request: Request) -> Evaluated:
     """Evaluate the trained parameters of a run, and those of its round 0 as the control.
 
     Supports are drawn as in the run, so its own sites under its own settings give its own
-    numbers again. The rows are added to the table; equal measurements are replaced.
+    numbers again; those of a mixture are drawn from all good images of a site, of which the
+    run's client had a share. The rows are added to the table; one that is there already must
+    have the same numbers.
 
     Raises:
         CheckpointError: the run's files are damaged or do not belong together.
@@ -87,11 +89,10 @@ def evaluate_run(request: Request) -> Evaluated:
         for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
     ]
     results = (request.out or request.run) / "results.csv"
-    if request.data is not None:
-        _refuse_namesakes(results, rows)
+    _refuse_changes(results, rows)
     results.parent.mkdir(parents=True, exist_ok=True)
     append_rows(results, rows)
-    return Evaluated(rows, results, _notes(stated, same_shots))
+    return Evaluated(rows, results, _notes(stated, same_shots, snapshots, training))
 
 
 def _snapshots(request: Request, identity: str) -> list[Snapshot]:
@@ -197,8 +198,8 @@ def _context(
     }
 
 
-def _refuse_namesakes(results: Path, rows: Sequence[ResultRow]) -> None:
-    """Check that no site of another folder takes the place of one that has its name."""
+def _refuse_changes(results: Path, rows: Sequence[ResultRow]) -> None:
+    """Check that no row of the table would be replaced by one with other numbers."""
     old = {_key(row): untimed(row) for row in read_rows(results)} if results.exists() else {}
     for row in rows:
         if old.get(_key(row), untimed(row)) != untimed(row):
@@ -212,10 +213,25 @@ def _key(row: ResultRow) -> tuple[object, ...]:
     return tuple(getattr(row, column) for column in KEY)
 
 
-def _notes(stated: Experiment, same_shots: bool) -> tuple[str, ...]:
-    if same_shots or not stated.method.calibrates:
-        return ()
-    return (
-        f"No p-values: the pooled calibration was made at {stated.evaluation.shots} shots "
-        "and holds for no other number.",
-    )
+def _notes(
+    stated: Experiment, same_shots: bool, snapshots: Sequence[Snapshot], training: Training
+) -> tuple[str, ...]:
+    notes = []
+    if training.out_of_reach:
+        count = len(training.out_of_reach)
+        notes.append(
+            f"The images of {count} training site{'s' * (count > 1)} are not at hand: copies of "
+            "them among the pictures scored here would not be noticed."
+        )
+    if stated.method.calibrates and not same_shots:
+        notes.append(
+            f"No p-values: the pooled calibration was made at {stated.evaluation.shots} shots "
+            "and holds for no other number."
+        )
+    elif stated.method.calibrates:
+        notes += [
+            f"No p-values at round {snapshot.round}: the run made no calibration there."
+            for snapshot in snapshots
+            if not snapshot.calibration
+        ]
+    return tuple(notes)

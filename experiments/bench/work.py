@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bayfed.config import Experiment, experiment_hash
 from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
-from bayfed.episodes import drop_copies, refuse_copies, training_pools
+from bayfed.episodes import training_pools, without_copies
 from bayfed.errors import BayfedError, FederationError
 from experiments.bench.arms import Training, is_unseen
 from server.job import Job
@@ -134,8 +134,7 @@ def _view(text: str, grain: str, turns: int, site: str) -> View:
     tree: dict[str, Any] = json.loads(text)
     experiment = Experiment.model_validate({**tree, "method": {"grain": grain}})
     pools = training_pools(_site(experiment, site), experiment.protocol, (), experiment.seed)
-    pools = drop_copies(pools)
-    refuse_copies(pools)
+    pools = without_copies(pools)
     supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
     pictures = {image.name: image for image in (*pools.train_good, *pools.testing, *supports)}
     features = build_system(experiment).store.open(tuple(pictures.values()))

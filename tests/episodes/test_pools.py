@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from bayfed.data import SiteImage
-from bayfed.episodes import Pools, drop_copies, refuse_copies
+from bayfed.episodes import Pools
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.errors import ProtocolError
 from tests import toys
@@ -41,19 +39,6 @@ def test_a_test_defect_painted_on_a_training_image_is_refused():
         pools(test_anomalies=(painted,))
 
 
-@pytest.mark.parametrize("side", ["test_good", "test_anomalies"])
-def test_a_copy_under_another_name_is_refused_by_content(side):
-    copy = replace(toys.image(0, "crack" if "anomalies" in side else None), name="copy.png")
-    both = pools(**{side: (toys.image(5, None), copy)})
-    with pytest.raises(ProtocolError) as caught:
-        refuse_copies(both)
-    assert str(caught.value) == "toy/copy.png: the same picture as good/0 in training"
-
-
-def test_pools_without_copies_are_accepted():
-    refuse_copies(pools(test_good=(toys.image(1),), test_anomalies=(toys.image(2, "crack"),)))
-
-
 def test_training_and_testing_are_the_two_sides():
     good, bad = toys.image(1), toys.image(2, "crack")
     both = pools(test_good=(good,), test_anomalies=(bad,))
@@ -77,11 +62,3 @@ def test_stacked_episodes_keep_order_and_token_positions():
     assert both.tokens is not None
     assert both.tokens[:, 0].tolist() == [1.0, 2.0]
     assert both.to(torch.device("cpu")).tokens is not None
-
-
-def test_of_equal_training_pictures_the_first_is_kept_with_what_is_painted_on_it():
-    first, twin = toys.image(0), replace(toys.image(0), name="twin.png")
-    painted = toys.image(3, "hole", base="twin.png")
-    kept = drop_copies(pools(train_good=(first, twin, toys.image(1)), train_anomalies=(painted,)))
-    assert [image.name for image in kept.train_good] == [first.name, toys.image(1).name]
-    assert kept.train_anomalies == ()
