@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bayfed.config import Experiment, experiment_hash, load_experiment
-from bayfed.errors import ConfigError
+from bayfed.errors import ConfigError, WeightsError
+from bayfed.fingerprint import file_hash
 from server.job import Job
 
 BUNDLED = Path(__file__).resolve().parent
@@ -32,6 +33,7 @@ def resolve(
 
     Raises:
         ConfigError: no such experiment, a wrong setting, or a folder that cannot be used.
+        WeightsError: the file of the weights cannot be read, or is another than is stated.
     """
     base = Path.cwd() if base is None else base
     settings = absolute(load_experiment(find(experiment, base), overrides), base)
@@ -83,19 +85,38 @@ def find(experiment: str, base: Path) -> Path:
 
 
 def absolute(experiment: Experiment, base: Path) -> Experiment:
-    """Return ``experiment`` with paths that hold in every working directory."""
+    """Return ``experiment`` with paths that hold in every working directory, and named content.
+
+    Raises:
+        WeightsError: the file of the weights cannot be read, or is not the one that is stated.
+    """
 
     def at_base(path: Path | None) -> Path | None:
         return None if path is None else (base / path.expanduser()).resolve()
 
     data, backbone, store = experiment.data, experiment.backbone, experiment.store
+    weights = at_base(backbone.weights)
+    pinned = {"weights": weights, "sha256": _content(weights, backbone.sha256)}
     return experiment.model_copy(
         update={
             "data": data.model_copy(update={"root": at_base(data.root)}),
-            "backbone": backbone.model_copy(update={"weights": at_base(backbone.weights)}),
+            "backbone": backbone.model_copy(update=pinned),
             "store": store.model_copy(update={"directory": at_base(store.directory)}),
         }
     )
+
+
+def _content(weights: Path | None, stated: str | None) -> str | None:
+    """Return the SHA-256 of the weights, which must be the ``stated`` one if there is one."""
+    if weights is None:
+        return stated
+    try:
+        found = file_hash(weights)
+    except OSError as error:
+        raise WeightsError(f"{weights}: {error.strerror or error}") from error
+    if stated not in (None, found):
+        raise WeightsError(f"{weights}: sha256 {found}, the experiment states {stated}")
+    return found
 
 
 def check_folder(job: Job) -> None:

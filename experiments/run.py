@@ -21,6 +21,10 @@ def run(job: Job, console: Console) -> Path:
     """
     clients = len(client_specs(job.experiment))
     console.print(f"{job.experiment.name}: {clients} clients, {job.out}", highlight=False)
+    backbone = job.experiment.backbone
+    if backbone.weights is not None:
+        shown = f"weights: {backbone.weights.name}, sha256 {backbone.sha256}"
+        console.print(shown, highlight=False, soft_wrap=True)
     with follow(job.history, job.experiment.federation.rounds, console):
         start(job, clients)
     # Late: while the run goes on, this process is to be small.

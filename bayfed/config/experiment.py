@@ -128,4 +128,6 @@ def experiment_hash(experiment: Experiment) -> str:
     True
     """
     tree = experiment.model_dump(mode="json", exclude=_HARMLESS)  # type: ignore[arg-type]
+    if experiment.backbone.sha256 is not None:
+        del tree["backbone"]["weights"]  # what is in the file counts, not where it lies
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

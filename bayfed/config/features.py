@@ -15,6 +15,8 @@ class Backbone(Settings):
 
     name: str = "conv4"
     weights: Path | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Content that ``weights`` must have; a run fills it in, so that every factory has the same."""
     pretrained: bool = False
     """Ask timm's hub for weights; never done when ``weights`` names a file."""
     stages: tuple[int, ...] = (1, 2)

@@ -223,7 +223,7 @@ def settings_table(experiment: Experiment) -> dict[str, str]:
         "Method": f"{method.name}, {method.grain} grain",
         "Protocol": experiment.protocol.name + (f", held out: {held_out}" if held_out else ""),
         "Data": synthetic if data.source == "synthetic" else str(data.root),
-        "Backbone": f"{experiment.backbone.name}, trainable: {experiment.backbone.trainable}",
+        "Backbone": _backbone_text(experiment),
         "Inner loop": adaptation,
         "Outer loop": f"{federation.rounds} rounds × {federation.episodes} episodes a client",
         "Server": f"{server.optimizer}, rate {server.lr:g}, {server.aggregate} averaged",
@@ -231,3 +231,12 @@ def settings_table(experiment: Experiment) -> dict[str, str]:
         "Support": f"{evaluation.shots} good images, {evaluation.draws} draws",
         "Seed": str(experiment.seed),
     }
+
+
+def _backbone_text(experiment: Experiment) -> str:
+    backbone = experiment.backbone
+    text = f"{backbone.name}, trainable: {backbone.trainable}"
+    if backbone.weights is not None:
+        content = f", sha256 {backbone.sha256}" if backbone.sha256 else ""
+        return f"{text}, weights: {backbone.weights.name}{content}"
+    return f"{text}, weights of timm's hub" if backbone.pretrained else text

@@ -50,7 +50,7 @@ def build_backbone(settings: BackboneSettings, generator: torch.Generator) -> Ba
     """
     if settings.name == CONV4:
         return _conv4(settings, generator)
-    file = inspect_weights(settings.weights) if settings.weights else None
+    file = inspect_weights(settings.weights, settings.sha256) if settings.weights else None
     network = _timm(settings, file, generator)
     if file is not None:
         load_into(_inner(network), file)

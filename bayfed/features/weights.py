@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bayfed.errors import WeightsError
+from bayfed.fingerprint import file_hash
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,12 +30,6 @@ class WeightsFile:
     std: tuple[float, ...] = IMAGENET_STD
     create: tuple[tuple[str, Any], ...] = ()
     """Keyword arguments with which the model was built (such as its padding)."""
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: Path, _size: int, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _channel_values(metadata: dict[str, str], key: str, default: tuple[float, ...]) -> Any:
@@ -60,12 +53,26 @@ def _create_kwargs(metadata: dict[str, str]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(create.items()))
 
 
-def inspect_weights(path: Path) -> WeightsFile:
+def inspect_weights(path: Path, sha256: str | None = None) -> WeightsFile:
     """Read hash and metadata (``mean``, ``std``, ``create_kwargs``) without loading a tensor.
 
+    Args:
+        path: The file.
+        sha256: The hash that its content must have; None = any.
+
     Raises:
-        WeightsError: the file is missing, too large, or not a safetensors file.
+        WeightsError: the file is missing, too large, not a safetensors file, or another one
+            than is expected.
     """
+    found = _inspect(path)
+    if sha256 not in (None, found.sha256):
+        raise WeightsError(
+            f"{path}: sha256 {found.sha256[:12]}..., the experiment expects {sha256[:12]}..."
+        )
+    return found
+
+
+def _inspect(path: Path) -> WeightsFile:
     try:
         status = path.stat()
         if status.st_size > MAX_BYTES:
@@ -74,7 +81,7 @@ def inspect_weights(path: Path) -> WeightsFile:
             metadata = file.metadata() or {}
         return WeightsFile(
             path=path,
-            sha256=_sha256(path, status.st_size, status.st_mtime_ns),
+            sha256=file_hash(path),
             mean=_channel_values(metadata, "mean", IMAGENET_MEAN),
             std=_channel_values(metadata, "std", IMAGENET_STD),
             create=_create_kwargs(metadata),

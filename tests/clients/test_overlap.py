@@ -48,5 +48,5 @@ def test_a_held_out_site_must_not_share_its_supports(root: Path) -> None:
     copy(root, "train/good", "train/good")
     check_pictures(experiment(root))
     protocol = {"name": "new-product", "holdout": ["bolt_00"]}
-    with pytest.raises(ProtocolError, match="site bolt_00: .* is the same picture as fabric_00"):
+    with pytest.raises(ProtocolError, match=r"site bolt_00: .* is the same picture as fabric_00"):
         check_pictures(experiment(root, protocol=protocol))

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from bayfed.config import Data, Synthetic
+from bayfed.config import Data, Synthetic, experiment_hash, load_experiment
 from bayfed.data import load_sites
 from bayfed.data.synthetic import write_sites
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, ProtocolError
-from bayfed.evaluation.checkpoint import path_of
+from bayfed.evaluation.checkpoint import path_of, read
 from bayfed.evaluation.evaluate import Request, evaluate_run
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow, read_rows, untimed
+from server import checkpoints
+from tests.evaluation.conftest import FinishedRun
 
 FEW = Synthetic(products=6, size=32, train_good=5, test_good=3, per_defect=1, kinds=("hole",))
 
@@ -81,6 +83,43 @@ def test_a_namesake_does_not_replace_a_site_of_the_run(
         evaluate_run(wanted)
     assert (run / "results.csv").read_bytes() == before
     assert evaluate_run(replace(wanted, out=tmp_path)).rows
+
+
+def test_twins_among_the_good_images_do_not_change_the_supports(
+    finished: FinishedRun, elsewhere: Path, tmp_path: Path
+) -> None:
+    for name in site_names(elsewhere)[:2]:
+        shutil.copytree(elsewhere / name, tmp_path / name)
+        first = sorted((tmp_path / name / "train" / "good").iterdir())[0]
+        shutil.copy(first, first.with_name("000_twin.png"))
+    run = finished(data={"source": "folders", "root": str(tmp_path)})
+    before = untimed_rows(run / "results.csv")
+    evaluate_run(Request(run))
+    assert untimed_rows(run / "results.csv") == before
+
+
+def test_training_images_out_of_reach_are_mentioned(
+    finished: FinishedRun, elsewhere: Path, tmp_path: Path
+) -> None:
+    first, other = site_names(elsewhere)[:2]
+    shutil.copytree(elsewhere / first, tmp_path / "data" / first)
+    run = finished(data={"source": "folders", "root": str(tmp_path / "data")})
+    wanted = Request(run, elsewhere, sites=(other,), out=tmp_path / "new")
+    assert evaluate_run(wanted).notes == ()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert "images of 1 training site are not at hand" in evaluate_run(wanted).notes[0]
+
+
+def test_a_round_without_an_evaluation_has_no_p_values(new_product: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "new"
+    shutil.copytree(new_product, run)
+    identity = experiment_hash(load_experiment(run / "config.yaml"))
+    between = read(path_of(run / "checkpoints", 4), identity)
+    checkpoints.write(run / "checkpoints", replace(between, round=3, calibration={}), identity)
+    evaluated = evaluate_run(Request(run, round=3, out=out))
+    covered = {row.round: row.cover95 is not None for row in evaluated.rows}
+    assert covered == {0: True, 3: False}
+    assert "No p-values at round 3" in evaluated.notes[0]
 
 
 def test_another_number_of_shots_has_no_p_values(new_product: Path, tmp_path: Path) -> None:

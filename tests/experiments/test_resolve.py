@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bayfed.config import dump_experiment, experiment_hash
-from bayfed.errors import ConfigError, FederationError
+from bayfed.errors import ConfigError, FederationError, WeightsError
 from experiments import resolve as module
 from experiments.resolve import from_run_config, resolve
 from server.job import Job
@@ -29,11 +30,32 @@ def test_a_path_with_spaces_survives_flowers_line(tmp_path: Path) -> None:
 
 
 def test_relative_paths_become_absolute(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
     overrides = ["data.source=folders", "data.root=images", "backbone.weights=../w.safetensors"]
-    job = resolve(TINY, overrides, Path("out"), base=tmp_path)
-    assert job.experiment.data.root == tmp_path / "images"
-    assert job.experiment.backbone.weights == tmp_path.parent / "w.safetensors"
-    assert job.out == tmp_path / "out"
+    (tmp_path / "here").mkdir()
+    job = resolve(TINY, overrides, Path("out"), base=tmp_path / "here")
+    assert job.experiment.data.root == tmp_path / "here" / "images"
+    assert job.experiment.backbone.weights == tmp_path / "w.safetensors"
+    assert job.out == tmp_path / "here" / "out"
+
+
+def test_weights_are_named_by_their_content(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    one.write_bytes(b"weights")
+    other.write_bytes(b"weights")
+
+    def job(*words: str) -> Job:
+        return resolve(TINY, [f"backbone.weights={words[0]}", *words[1:]], tmp_path / "run")
+
+    stated = hashlib.sha256(b"weights").hexdigest()
+    assert job(str(one)).experiment.backbone.sha256 == stated
+    assert len({experiment_hash(job(str(path)).experiment) for path in (one, other)}) == 1
+    other.write_bytes(b"others!")
+    assert len({experiment_hash(job(str(path)).experiment) for path in (one, other)}) == 2
+    with pytest.raises(WeightsError, match=r"other.safetensors: sha256 .*, the experiment states"):
+        job(str(other), f"backbone.sha256={stated}")
+    with pytest.raises(WeightsError, match=r"nowhere.safetensors: No such file"):
+        job(str(tmp_path / "nowhere.safetensors"))
 
 
 def test_a_bundled_experiment_is_found_by_name(

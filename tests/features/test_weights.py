@@ -189,3 +189,12 @@ def test_conv4_takes_no_weights(tmp_path):
     with pytest.raises(ConfigError) as caught:
         build(toys.weights_file(tmp_path / "w.safetensors"), "conv4")
     one_line(caught, "backbone.weights")
+
+
+def test_weights_of_another_content_are_refused(tmp_path: Path) -> None:
+    path = toys.weights_file(tmp_path / "w.safetensors")
+    found = inspect_weights(path).sha256
+    assert inspect_weights(path, found).sha256 == found
+    with pytest.raises(WeightsError) as caught:
+        inspect_weights(path, "0" * 64)
+    one_line(caught, "w.safetensors", "sha256", "expects 000000000000...")
