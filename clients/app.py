@@ -71,7 +71,6 @@ def describe(message: Message, context: Context) -> Message:
         factory = session.factory()
         info: dict[str, str | int | bool | list[str]] = {
             "trains": factory.trains,
-            "calibrates": session.experiment.method.calibrates,
             "held_out": list(factory.held_out),
             "describe": json.dumps(factory.describe()),
             "simulated": simulated(),

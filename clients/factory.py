@@ -30,8 +30,8 @@ from bayfed.seeds import stream
 from clients.overlap import check_pictures as check_pictures
 from clients.partition import ClientSpec, client_specs, share, whole
 
-SUPPORTS = 4
-"""Supports' worth of normals behind a site's statistics."""
+NORMALS = 64
+"""Normals behind a site's statistics of empirical Bayes, drawn by the seed if it has more."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,11 @@ class Factory:
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
         for holding in self._training:
-            shots = self._experiment.episode.shots
-            names = [image.name for image in holding.pools.train_good][: SUPPORTS * shots]
-            sums = self._learner.statistics(params, holding.features.read(names))
+            site, good = holding.pools.site, holding.pools.train_good
+            order = stream(self._experiment.seed, "statistics", site).permutation(len(good))
+            normals = holding.features.read([good[i].name for i in order[:NORMALS]])
+            first, last = self._spec.shares.get(site, (0.0, 1.0))
+            sums = self._learner.statistics(params, normals, last - first)
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
         return totals
 
@@ -162,8 +164,6 @@ class Factory:
         round: int,  # noqa: A002, ARG002
     ) -> dict[str, Tensor]:
         """Return one stage of the additive sums for pooled p-values; only train/good is read."""
-        if not self._experiment.method.calibrates:
-            return {}
         params, totals = self._local(params), dict[str, Tensor]()
         settings, seed = self._experiment.evaluation, self._experiment.seed
         for holding in self._training:

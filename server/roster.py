@@ -114,10 +114,10 @@ def _members(replies: Replies) -> list[Member]:
 def _member(asked: Member, reply: Message) -> Member:
     info = reply.content.config_records[INFO]
     client = int(metrics_of(reply)["partition"])
-    trains, calibrates = (bool(info.get(key, True)) for key in ("trains", "calibrates"))
+    trains = bool(info.get("trains", True))
     held_out = info.get("held_out", [])
     names = tuple(map(str, held_out)) if isinstance(held_out, list) else ()
-    return Member(client, str(info["name"])[:100], asked.node, trains, calibrates, names)
+    return Member(client, str(info["name"])[:100], asked.node, trains, names)
 
 
 def _partitions(reply: Message) -> int:

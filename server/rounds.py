@@ -223,7 +223,7 @@ class Federation:
     ) -> tuple[dict[str, Tensor], list[Replies]]:
         pooled: dict[str, Tensor] = {}
         exchanges: list[Replies] = []
-        asked = [member for member in self.members if member.trains and member.calibrates]
+        asked = [member for member in self.members if member.trains]
         for stage in range(STAGES if asked else 0):
             phase = f"calibration {stage + 1} of round {number}"
             records = {ARRAYS: arrays, CALIBRATION: pack(pooled)}

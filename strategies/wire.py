@@ -43,8 +43,6 @@ class Member:
     name: str
     node: int
     trains: bool = True
-    calibrates: bool = True
-    """Whether its method needs the sums behind pooled p-values."""
     held_out: tuple[str, ...] = ()
     """The names in ``protocol.holdout`` that it knows."""
 

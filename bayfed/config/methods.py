@@ -38,7 +38,8 @@ class Prior(Settings):
     extra_dof: Positive = 2.0
     """nu0 - (d - 1) > 0."""
     scale: Positive = 1.0
-    """Psi0 = scale * I; with empirical Bayes, observations the pooled covariance is worth."""
+    """Psi0 = scale * I; with empirical Bayes scale * extra_dof * the pooled covariance, so that 1
+    is neither wider nor narrower than the factories' data."""
     effective: Positive = 32.0
     """Effective observations an image contributes at the patch grain."""
 
@@ -91,9 +92,9 @@ class System(Settings):
         return False
 
     @property
-    def calibrates(self) -> bool:
-        """Whether p-values are read off scores pooled over factories, for want of a law."""
-        return True
+    def has_law(self) -> bool:
+        """Whether the model gives image scores a law of its own, where nothing is pooled."""
+        return False
 
     @property
     def changed(self) -> str | None:
@@ -137,9 +138,9 @@ class BayPrAnoMeta(Embedded):
         return self.prior.init == "empirical-bayes"
 
     @property
-    def calibrates(self) -> bool:
-        """Whether p-values are read off scores pooled over factories, for want of a law."""
-        return self.grain == "patch"
+    def has_law(self) -> bool:
+        """Whether the model gives image scores a law of its own, where nothing is pooled."""
+        return self.grain == "image"
 
 
 class ProtoNet(Embedded):

@@ -1,4 +1,4 @@
-"""Pooled calibration at the patch grain: what each training site adds to the common null law."""
+"""Pooled calibration: what each training site adds to the common null law of image scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
 from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
 
-SQUARE, SITES, COUNTS = "spread.square", "spread.sites", "null.counts"
+SQUARE, SITES = "spread.square", "spread.sites"
+DENSITY, INVERSE = "null.density", "null.inverse_count"
 CHUNK = 16
 """Images scored at once; bounds the memory."""
 SMALLEST_SPREAD = 1e-6
@@ -52,30 +53,70 @@ def calibrate_site(
     """
     if settings.shots < SMALLEST_SUPPORT:
         return {}
-    totals: dict[str, Tensor] = {}
+    owns, rests = [], []
     for draw in range(settings.draws):
         support = draw_support(pools, settings.shots, seed, draw)
         adapted = method.adapt(params, read_support(features, support, method.turns))
-        own = method.support_scores(adapted)
-        if not pooled:
-            sums = spread_sums(own)
-        else:
+        owns.append(method.support_scores(adapted))
+        if pooled:
             rest = [i.name for i in pools.train_good if i not in support]
-            scores = image_scores(method, adapted, features, rest)
-            sums = null_sums(scores, own, pooled)
-        totals = added(totals, sums)
-    return totals
+            rests.append(image_scores(method, adapted, features, rest))
+    return null_sums(rests, owns, pooled) if pooled else spread_sums(owns)
 
 
-def spread_sums(own: Tensor) -> dict[str, Tensor]:
-    """Return what one support's leave-one-image-out scores ``(k,)`` add to the first stage."""
-    return {SQUARE: support_spread(own).double().square(), SITES: torch.ones(()).double()}
+def spread_sums(owns: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return what a site's draws of ``(k,)`` leave-one-image-out scores add to the first stage."""
+    squares = torch.stack([support_spread(own).double().square() for own in owns])
+    return {SQUARE: squares.sum(), SITES: torch.tensor(float(len(owns))).double()}
 
 
-def null_sums(scores: Tensor, own: Tensor, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what the scores of a site's other normals add to the second stage."""
-    standard = standardise(scores, own, pooled_spread(pooled))
-    return {COUNTS: score_histogram(standard).counts}
+def null_sums(
+    scores: Sequence[Tensor], owns: Sequence[Tensor], pooled: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    r"""Return what a site adds to the second stage.
+
+    Its histogram averaged over the draws, which sums to 1, and :math:`1 / n_s` of the
+    :math:`n_s` normals outside a support: an image seen in three draws is one image, and a
+    site with many images no more than another. Nothing is added without such normals.
+
+    Args:
+        scores: ``(m,)`` of the normals outside the support, for each draw.
+        owns: ``(k,)`` leave-one-image-out scores of the support, for each draw.
+        pooled: The sums of the first stage.
+    """
+    spread = pooled_spread(pooled)
+    counts = torch.stack(
+        [
+            score_histogram(standardise(rest, own, spread)).counts
+            for rest, own in zip(scores, owns, strict=True)
+        ]
+    )
+    density = counts.sum(0) / counts.sum().clamp(min=1)
+    images = counts.sum() / len(counts)
+    return {DENSITY: density, INVERSE: 1 / images if images > 0 else torch.zeros(()).double()}
+
+
+def pooled_histogram(pooled: Mapping[str, Tensor]) -> ScoreHistogram | None:
+    r"""Return the null law of image scores, every site of equal weight; None if nothing was pooled.
+
+    The weighted mean of :math:`S` histograms knows as much as
+
+    .. math:: n_\mathrm{eff} = S^2 / \sum_s n_s^{-1}
+
+    independent scores, so the density is scaled to that many.
+
+    Source: Kish, Survey Sampling (1965), section 11.7, for the effective sample size.
+
+    >>> density = torch.zeros(502)
+    >>> density[[200, 300]] = 1.0  # two sites, of 10 and of 40 images
+    >>> law = pooled_histogram({DENSITY: density, INVERSE: torch.tensor(1 / 10 + 1 / 40)})
+    >>> law.counts.sum().item()
+    32.0
+    """
+    if DENSITY not in pooled or not bool(pooled[INVERSE] > 0):
+        return None
+    density = pooled[DENSITY].double()
+    return ScoreHistogram(density * density.sum() / pooled[INVERSE].double())
 
 
 def added(totals: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +144,7 @@ def image_scores(
 
 def pooled_p_values(scores: Tensor, own: Tensor, pooled: Mapping[str, Tensor]) -> Tensor | None:
     """Return p-values under the pooled null law, or None where no site calibrated it."""
-    if COUNTS not in pooled:
+    law = pooled_histogram(pooled)
+    if law is None:
         return None
-    standard = standardise(scores, own, pooled_spread(pooled))
-    return ScoreHistogram(pooled[COUNTS]).p_value(standard)
+    return law.p_value(standardise(scores, own, pooled_spread(pooled)))

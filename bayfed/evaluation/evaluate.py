@@ -223,14 +223,15 @@ def _notes(
             f"The images of {count} training site{'s' * (count > 1)} are not at hand: copies of "
             "them among the pictures scored here would not be noticed."
         )
-    if stated.method.calibrates and not same_shots:
+    instead = "P-values of the model's own law" if stated.method.has_law else "No p-values"
+    if not same_shots:
         notes.append(
-            f"No p-values: the pooled calibration was made at {stated.evaluation.shots} shots "
+            f"{instead}: the pooled calibration was made at {stated.evaluation.shots} shots "
             "and holds for no other number."
         )
-    elif stated.method.calibrates:
+    else:
         notes += [
-            f"No p-values at round {snapshot.round}: the run made no calibration there."
+            f"{instead} at round {snapshot.round}: the run made no calibration there."
             for snapshot in snapshots
             if not snapshot.calibration
         ]

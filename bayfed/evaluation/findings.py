@@ -33,10 +33,10 @@ LAWS = {
         "under the Student-t predictive. It is exact if good embeddings follow the model."
     ),
     "pooled": (
-        "No closed law holds for the image score: at the patch grain it comes from the most "
-        "surprising of many dependent patches. Its p-value is read off pooled scores of the "
-        "training sites' good training images outside the support, shifted and scaled by the "
-        "leave-one-image-out scores of the site's own support."
+        "A p-value is read off the pooled scores of the training sites' good training images "
+        "outside the support, shifted and scaled by the leave-one-image-out scores of the "
+        "site's own support; every training site weighs the same. No law of the model is asked "
+        "to hold."
     ),
 }
 

@@ -16,13 +16,13 @@ from bayfed.data import Site, SiteImage
 from bayfed.data.turned import turned
 from bayfed.episodes import Pools, draw_support, training_pools
 from bayfed.errors import ProtocolError
-from bayfed.evaluation.calibrate import COUNTS, SMALLEST_SPREAD, SQUARE, pooled_spread
+from bayfed.evaluation.calibrate import SMALLEST_SPREAD, SQUARE, pooled_histogram, pooled_spread
 from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase
 from bayfed.evaluation.supports import read_support
 from bayfed.evaluation.system import System, build_system, parameters
 from bayfed.features import Params
-from bayfed.normality import ScoreHistogram, standardise, support_spread
+from bayfed.normality import standardise, support_spread
 from bayfed.seeds import stream
 
 GOOD, DEFECTIVE = 1, 2
@@ -121,10 +121,9 @@ def threshold(pooled: Mapping[str, Tensor], fpr: float) -> float | None:
 
     None where no site calibrated it, or where too few images did for so low a rate.
     """
-    if COUNTS not in pooled:
-        return None
+    law = pooled_histogram(pooled)
     try:
-        return ScoreHistogram(pooled[COUNTS]).quantile(fpr)
+        return None if law is None else law.quantile(fpr)
     except ProtocolError:
         return None
 
@@ -178,7 +177,7 @@ def _show(
 
 
 def _cases(shown: _Shown, pooled: Mapping[str, Tensor], fpr: float) -> list[HeatmapCase]:
-    law = ScoreHistogram(pooled[COUNTS]) if COUNTS in pooled else None
+    law = pooled_histogram(pooled)
     cases = []
     for image, tokens, score in zip(shown.images, shown.tokens, shown.scores, strict=True):
         pixels = image.pixels()

@@ -16,6 +16,7 @@ from bayfed.errors import CheckpointError
 from bayfed.evaluation import findings, plots
 from bayfed.evaluation import report_tables as tables
 from bayfed.evaluation.atomic import write_atomic
+from bayfed.evaluation.calibrate import SMALLEST_SUPPORT
 from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase, heatmap_panel
 from bayfed.evaluation.page import PAGE
 from bayfed.evaluation.summary import paired_summary, site_table
@@ -78,7 +79,8 @@ def _context(report: Report) -> dict[str, Any]:
     first = compared[0] if compared else None
     gallery = _gallery(report)
     left_out = len(report.heatmaps) - len(gallery)
-    pooled = report.experiment.method.calibrates
+    method, shots = report.experiment.method, report.experiment.evaluation.shots
+    exact = method.has_law and shots < SMALLEST_SUPPORT
     notes = findings.missing(first, report.experiment, len(report.rounds), len(gallery))
     if left_out:
         notes.append(f"{left_out} heatmaps were left out to keep this page below 4 MB.")
@@ -98,7 +100,7 @@ def _context(report: Report) -> dict[str, Any]:
         "clients": tables.clients_table(report.rounds),
         "gallery": gallery,
         "colour_bar": Markup(plots.colour_bar(report.scale)) if report.scale else "",
-        "law": report.law or findings.LAWS["pooled" if pooled else "exact"],
+        "law": report.law or findings.LAWS["exact" if exact else "pooled"],
         "notes": [*notes, *report.notes],
     }
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
 from bayfed.episodes import Pools, draw_support
-from bayfed.evaluation.calibrate import COUNTS, pooled_p_values, score_all
+from bayfed.evaluation.calibrate import pooled_p_values, score_all
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
@@ -111,14 +111,11 @@ def score_adapted(
 def _p_values(
     method: Method, adapted: object, parts: Sequence[Scores], pooled: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """Return the method's own p-values, else the pooled ones; the support is scored if needed."""
-    exact = [part.p_value for part in parts if part.p_value is not None]
-    if exact:
-        return torch.cat(exact)
-    if COUNTS not in pooled:
-        return None
+    """Return the pooled p-values, else those of the method's own law, which its model must earn."""
     scores = torch.cat([part.image for part in parts])
-    return pooled_p_values(scores, method.support_scores(adapted), pooled)
+    found = pooled_p_values(scores, method.support_scores(adapted), pooled)
+    exact = [part.p_value for part in parts if part.p_value is not None]
+    return torch.cat(exact) if found is None and exact else found
 
 
 def evaluate_site(

@@ -61,8 +61,8 @@ class Method(Protocol):
 class TrainableMethod(Method, Protocol):
     """A method with meta-parameters that episodes or the factories' statistics can move."""
 
-    def statistics(self, params: Params, support: Tensor) -> Params:
-        """Return what one site adds to empirical Bayes; {} where a method uses none."""
+    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+        """Return what a ``share`` of a site adds to empirical Bayes; {} where none is used."""
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and numbers worth a line in the history."""

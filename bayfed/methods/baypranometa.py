@@ -127,14 +127,14 @@ class BayPrAnoMeta:
             params |= initial_log_odds("dense")
         return params
 
-    def statistics(self, params: Params, support: Tensor) -> Params:
-        """Return one site's additive statistics of embeddings ``(n, ...)`` at round 0."""
+    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+        """Return the additive statistics of ``(n, ...)`` normals, a ``share`` of a site's."""
         with torch.no_grad():
             tokens = self._tail(params, support.to(device_of(params)))
             inputs, linear = self._split(head_of(params), tokens)
             images = self._statistics(params, inputs.double())
             linear = Head(linear.weight.double(), linear.bias.double())
-            return dict(evidence_sums(pool(linear.project(images)))._asdict())
+            return dict(evidence_sums(pool(linear.project(images)), share)._asdict())
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean outer loss of the episodes, and its parts.

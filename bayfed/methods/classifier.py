@@ -103,9 +103,9 @@ class FewShotClassifier:
         params |= initial_rate(self._settings.inner)
         return params | (initial_log_odds("score", bias=0.0) if self.localises else {})
 
-    def statistics(self, params: Params, support: Tensor) -> Params:
+    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
         """Return nothing: no prior is fitted."""
-        del params, support
+        del params, support, share
         return {}
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:

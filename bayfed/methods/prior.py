@@ -28,7 +28,7 @@ def initial_prior(dim: int, settings: PriorSettings, sums: EvidenceSums | None) 
     prior = (
         _fixed(dim, settings)
         if sums is None
-        else fit_prior(sums, settings.extra_dof, settings.scale)
+        else fit_prior(sums, settings.extra_dof, settings.scale * settings.extra_dof)
     )
     params = {
         "prior.mean": prior.mean.float(),

@@ -65,9 +65,9 @@ class ProtoNet:
         params |= initial_log_odds("score")
         return params | (initial_log_odds("dense") if self._dense else {})
 
-    def statistics(self, params: Params, support: Tensor) -> Params:
+    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
         """Return nothing: the method has no empirical Bayes."""
-        del params, support
+        del params, support, share
         return {}
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:

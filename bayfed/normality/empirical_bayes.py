@@ -51,11 +51,15 @@ class EvidenceSums(NamedTuple):
         return EvidenceSums(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def evidence_sums(stats: SufficientStatistics) -> EvidenceSums:
-    """Return the contribution of one site.
+def evidence_sums(stats: SufficientStatistics, share: float = 1.0) -> EvidenceSums:
+    r"""Return the contribution of one site, or of one share of it.
+
+    The shares :math:`w_j` of a site whose images lie with several clients add up to the site:
+    :math:`\sum_j w_j = 1` site with the mean :math:`\sum_j w_j \bar z_j`.
 
     Args:
         stats: of the site's normal embeddings, without batch shape.
+        share: :math:`w_j` in (0, 1], the part of the site's images that ``stats`` is of.
 
     Returns:
         Sums over this site, in the type of ``stats``; float64 keeps the difference between
@@ -66,12 +70,16 @@ def evidence_sums(stats: SufficientStatistics) -> EvidenceSums:
     4.0
     """
     return EvidenceSums(
-        torch.ones_like(stats.count), stats.count, stats.scatter, stats.mean, outer(stats.mean)
+        torch.full_like(stats.count, share),
+        stats.count,
+        stats.scatter,
+        share * stats.mean,
+        share * outer(stats.mean),
     )
 
 
 def _kappa(sums: EvidenceSums, covariance: Tensor) -> Tensor:
-    if sums.sites < 2:
+    if sums.sites < 1.5:  # shares of one site add up to one within rounding
         return torch.full_like(sums.count, SINGLE_SITE_KAPPA)
     between = (sums.mean_outer - outer(sums.mean) / sums.sites).trace() / (sums.sites - 1)
     spread = between / covariance.trace() - sums.sites / sums.count
@@ -93,9 +101,9 @@ def fit_prior(
     .. math::
         C &= \frac{\sum_s S_s}{n - s}, \quad
         C_\lambda = (1 - \lambda) C + \lambda \frac{\operatorname{tr} C}{d} I, \quad
-        m_0 = \frac1s \sum_s \bar z_s \\
+        m_0 = \frac1s \sum_s \bar z_s \
         B &= \frac{1}{s - 1} \Bigl(\sum_s \bar z_s \bar z_s^\top - s\, m_0 m_0^\top\Bigr), \quad
-        \frac1{\kappa_0} = \frac{\operatorname{tr} B}{\operatorname{tr} C_\lambda} - \frac sn \\
+        \frac1{\kappa_0} = \frac{\operatorname{tr} B}{\operatorname{tr} C_\lambda} - \frac sn \
         \nu_0 &= d - 1 + \mathtt{extra\_dof}, \quad \Psi_0 = \mathtt{strength} \cdot C_\lambda
 
     because :math:`E[B] = C (1/\kappa_0 + \overline{1/n_s})` under the model; the mean of

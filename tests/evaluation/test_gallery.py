@@ -10,7 +10,7 @@ import torch
 from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.data import Site, load_sites
 from bayfed.episodes import unseen_pools
-from bayfed.evaluation.calibrate import COUNTS
+from bayfed.evaluation.calibrate import DENSITY, INVERSE
 from bayfed.evaluation.checkpoint import Snapshot, path_of, read
 from bayfed.evaluation.gallery import (
     DARK,
@@ -106,16 +106,21 @@ def test_images_come_from_the_test_pools(run: Run) -> None:
     assert set(bad) <= set(pools.test_anomalies)
 
 
+def _pooled(counts: torch.Tensor) -> dict[str, torch.Tensor]:
+    total = counts.sum()
+    return {DENSITY: counts / total, INVERSE: 1 / total}
+
+
 def test_the_threshold_is_the_image_threshold() -> None:
     counts = torch.zeros(502)
     counts[101:200] = 10  # 990 scores, evenly from 0 to 9.9
-    level = threshold({COUNTS: counts}, 0.5)
+    level = threshold(_pooled(counts), 0.5)
     assert level == pytest.approx(ScoreHistogram(counts).quantile(0.5))
     assert level == pytest.approx(4.95, abs=0.1)
     assert threshold({}, 0.05) is None
     few = torch.zeros(502)
     few[150] = 5
-    assert threshold({COUNTS: few}, 0.05) is None
+    assert threshold(_pooled(few), 0.05) is None
 
 
 @pytest.mark.parametrize("level", [3.0, 40.0, None])

@@ -125,7 +125,7 @@ def test_the_page_holds_what_was_found(html: str) -> None:
         "score 7.25",
         "p 0.012",
         "called defective",
-        "No closed law holds",
+        "No law of the model is asked to hold",
         "torch 2.15.0",
         "A remark.",
         "0.212",  # MB a round

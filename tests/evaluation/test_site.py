@@ -13,19 +13,23 @@ from bayfed.data.site import SiteImage
 from bayfed.episodes import Pools, draw_support
 from bayfed.errors import DataError, NumericalError, ProtocolError
 from bayfed.evaluation.calibrate import (
-    COUNTS,
+    DENSITY,
+    INVERSE,
     SITES,
     SQUARE,
+    added,
     calibrate_site,
     image_scores,
+    null_sums,
+    pooled_histogram,
     pooled_p_values,
     pooled_spread,
+    spread_sums,
 )
 from bayfed.evaluation.site import evaluate_site, score_images, upsample
 from bayfed.methods.base import Scores
 from bayfed.metrics import image_auroc
-from bayfed.normality import standardise, support_spread
-from bayfed.seeds import stream
+from bayfed.normality import support_spread
 from tests import toys
 
 SETTINGS = Evaluation(shots=3, draws=2)
@@ -197,8 +201,10 @@ def test_the_second_stage_counts_every_normal_outside_each_support():
     of = pools()
     features = moved(of)
     pooled = calibrate(of, features, {})
-    counts = calibrate(of, features, pooled)[COUNTS]
-    assert counts.sum().item() == 2 * (8 - 3)
+    sums = calibrate(of, features, pooled)
+    assert sums[DENSITY].sum().item() == pytest.approx(1)
+    assert (sums[DENSITY] * 2 * (8 - 3)).frac().abs().max() < 1e-9
+    assert sums[INVERSE].item() == pytest.approx(1 / (8 - 3))
 
 
 def test_calibration_reads_training_normals_only():
@@ -223,7 +229,9 @@ def test_a_site_with_as_many_normals_as_shots_adds_an_empty_histogram():
     of = pools(good=3)
     features = moved(of)
     pooled = calibrate(of, features, {})
-    assert calibrate(of, features, pooled)[COUNTS].sum() == 0
+    sums = calibrate(of, features, pooled)
+    assert sums[DENSITY].sum() == 0
+    assert sums[INVERSE] == 0
 
 
 def test_pooled_p_values_of_normals_are_uniform_over_draws_and_of_defects_small():
@@ -250,14 +258,27 @@ def test_p_values_need_a_calibrated_site():
     assert pooled_p_values(own, own, {SQUARE: torch.ones(()), SITES: torch.ones(())}) is None
 
 
-def test_standardised_scores_fall_where_normality_puts_them():
-    random = stream(0, "scores")
-    own, scores = (torch.tensor(random.normal(size=n)) for n in (3, 9))
-    pooled = {SQUARE: torch.tensor(8.0), SITES: torch.tensor(2.0), COUNTS: torch.zeros(502)}
-    p = pooled_p_values(scores, own, pooled)
+def test_sites_weigh_the_same_however_many_images_they_have():
+    own = torch.tensor([-1.0, 0.0, 1.0])
+    first = spread_sums([own])
+    few = null_sums([torch.zeros(4)], [own], first)
+    many = null_sums([torch.full((400,), 5.0)] * 3, [own] * 3, first)
+    pooled = first | added(few, many)
+    law = pooled_histogram(pooled)
+    assert law is not None
+    total = law.counts.sum().item()
+    assert total == pytest.approx(4 / (1 / 4 + 1 / 400))
+    p = pooled_p_values(torch.tensor([2.0]), own, pooled)
     assert p is not None
-    assert (p == 1).all()  # nothing was counted
-    assert standardise(scores, own, pooled_spread(pooled)).isfinite().all()
+    assert p.item() == pytest.approx((1 + total / 2) / (1 + total))
+
+
+def test_normals_that_nobody_has_give_no_law():
+    own = torch.tensor([-1.0, 0.0, 1.0])
+    first = spread_sums([own])
+    pooled = first | null_sums([torch.zeros(0)], [own], first)
+    assert pooled_histogram(pooled) is None
+    assert pooled_p_values(own, own, pooled) is None
 
 
 def test_a_spread_of_zero_is_floored():

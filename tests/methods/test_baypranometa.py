@@ -206,7 +206,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(contrastive):
 
 
 def test_a_round_zero_prior_of_empirical_bayes_is_used():
-    method = toys.method(prior={"covariance": "diagonal", "extra_dof": 5.0, "scale": 5.0})
+    method = toys.method(prior={"covariance": "diagonal", "extra_dof": 5.0, "scale": 1.0})
     start = method.initial(0)
     random = stream(0, "sites")
     stored = [torch.tensor(random.normal(3, 2, (20, 9, 4)), dtype=torch.float32) for _ in range(4)]

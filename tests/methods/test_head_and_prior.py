@@ -69,8 +69,8 @@ def test_a_fixed_prior_is_the_settings(covariance):
 def test_empirical_bayes_fills_what_the_covariance_can_hold(covariance):
     sites = [evidence_sums(sufficient_statistics(random(30, 4) + s)) for s in range(3)]
     total = sites[0].add(sites[1]).add(sites[2])
-    settings = Prior(covariance=covariance, extra_dof=4.0, scale=7.0)
-    fitted = fit_prior(total, 4.0, 7.0)
+    settings = Prior(covariance=covariance, extra_dof=4.0, scale=1.5)
+    fitted = fit_prior(total, 4.0, 6.0)
     niw = build_prior(initial_prior(4, settings, total))
     for name in ("mean", "kappa", "nu"):
         torch.testing.assert_close(getattr(niw, name), getattr(fitted, name).float())

@@ -129,3 +129,19 @@ def test_search_refuses_what_is_not_finite(make_prior):
     )
     with pytest.raises(NumericalError, match="log evidence of the site is not finite at batch"):
         maximise_evidence(broken, make_prior(3))
+
+
+def test_shares_of_a_site_are_one_site() -> None:
+    sites = _sites(5, 12)
+    whole = reduce(EvidenceSums.add, [evidence_sums(sufficient_statistics(z)) for z in sites])
+    parts = [
+        evidence_sums(sufficient_statistics(part), len(part) / len(z))
+        for z in sites
+        for part in (z[:8], z[8:])
+    ]
+    shared = reduce(EvidenceSums.add, parts)
+    torch.testing.assert_close(shared.sites, whole.sites)
+    torch.testing.assert_close(shared.mean, whole.mean)
+    one, other = (fit_prior(sums, extra_dof=3, strength=3) for sums in (whole, shared))
+    torch.testing.assert_close(other.mean, one.mean)
+    torch.testing.assert_close(other.kappa, one.kappa, rtol=0.3, atol=0)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bayfed.config import Evaluation
 from bayfed.episodes import Pools, draw_support
@@ -112,7 +111,7 @@ def _draw(
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
     rest: list[str] = []
-    if calibrates and shots >= SMALLEST_SUPPORT and not _has_law(method, adapted, support):
+    if calibrates and shots >= SMALLEST_SUPPORT:
         rest = [image.name for image in pools.train_good if image.name not in chosen]
     drawn = Drawn(
         own=method.support_scores(adapted).numpy(),
@@ -129,8 +128,3 @@ def _draw(
         defective=found.defective,
         p_value=None if found.p_value is None else found.p_value.numpy(),
     )
-
-
-def _has_law(method: Method, adapted: object, support: Tensor) -> bool:
-    """Tell whether the method's scores come with p-values of its own."""
-    return method.score(adapted, support[:1]).p_value is not None

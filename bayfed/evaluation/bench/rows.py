@@ -25,21 +25,17 @@ def pooled_law(sites: Sequence[Measured]) -> dict[str, Tensor]:
     known = [site for site in sites if any(drawn.rest.size for drawn in site)]
     if not known:
         return {}
-    spreads = _total([[spread_sums(torch.from_numpy(d.own)) for d in site] for site in known])
-    nulls = [
-        [null_sums(torch.from_numpy(d.rest), torch.from_numpy(d.own), spreads) for d in site]
-        for site in known
-    ]
+    owns = [[torch.from_numpy(drawn.own) for drawn in site] for site in known]
+    rests = [[torch.from_numpy(drawn.rest) for drawn in site] for site in known]
+    spreads = _total([spread_sums(own) for own in owns])
+    nulls = [null_sums(rest, own, spreads) for rest, own in zip(rests, owns, strict=True)]
     return spreads | _total(nulls)
 
 
-def _total(sites: Sequence[Sequence[Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+def _total(sites: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     totals: dict[str, Tensor] = {}
-    for site in sites:
-        of_site: dict[str, Tensor] = {}
-        for sums in site:
-            of_site = added(of_site, sums)
-        totals = added(totals, of_site)
+    for sums in sites:
+        totals = added(totals, sums)
     return totals
 
 
@@ -68,8 +64,8 @@ def rows_of(
 def _calibration(drawn: Drawn, pooled: Mapping[str, Tensor], fpr: float) -> dict[str, Any]:
     if drawn.score is None or drawn.defective is None:
         return {}
-    if drawn.p_value is not None:
-        return calibration_columns(torch.from_numpy(drawn.p_value), drawn.defective, fpr)
     scores, own = torch.from_numpy(drawn.score), torch.from_numpy(drawn.own)
     p_value = pooled_p_values(scores, own, pooled)
+    if p_value is None and drawn.p_value is not None:
+        p_value = torch.from_numpy(drawn.p_value)
     return {} if p_value is None else calibration_columns(p_value, drawn.defective, fpr)

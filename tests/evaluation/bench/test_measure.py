@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from bayfed.config import Evaluation
 from bayfed.episodes import Pools
 from bayfed.evaluation.bench.measure import Drawn, measure_site, view_of
 from bayfed.evaluation.bench.rows import pooled_law, rows_of
-from bayfed.evaluation.calibrate import calibrate_site
+from bayfed.evaluation.calibrate import INVERSE, calibrate_site
 from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.table import untimed
 from bayfed.features import StoredFeatures
@@ -74,7 +75,7 @@ def test_the_null_law_is_that_of_the_calibrating_sites_only() -> None:
     both = rows_of(CONTEXT, [first], [first, second], SETTINGS.fpr)
     assert [row.image_auroc for row in alone] == [row.image_auroc for row in both]
     assert [row.ks for row in alone] != [row.ks for row in both]
-    assert pooled_law([second])["null.counts"].sum() == 2 * (9 - 3)
+    assert pooled_law([second])[INVERSE].item() == pytest.approx(1 / (9 - 3))
     assert rows_of(CONTEXT, [first], [], SETTINGS.fpr)[0].cover90 is None
 
 
@@ -88,13 +89,13 @@ def test_what_nobody_asks_for_is_not_scored() -> None:
     assert drawn.score is not None
 
 
-def test_a_law_of_its_own_needs_no_calibration() -> None:
+def test_a_law_of_its_own_stands_in_where_nothing_is_pooled() -> None:
     found = measured(grid=1)
-    assert all(drawn.rest.size == 0 for draws in found for drawn in draws)
-    assert pooled_law(found) == {}
-    (row, *_) = rows_of(CONTEXT, found, found, SETTINGS.fpr)
-    assert row.cover90 is not None
-    assert row.aupro is None
+    pooled, exact = (rows_of(CONTEXT, found, some, SETTINGS.fpr)[0] for some in (found, []))
+    assert pooled.cover90 is not None
+    assert exact.cover90 is not None
+    assert pooled.ks != exact.ks
+    assert pooled.aupro is None
 
 
 def test_one_good_image_gives_scores_and_no_p_values() -> None:
