@@ -29,7 +29,9 @@ from bayfed.metrics import (
     image_auroc,
     ks_uniform,
     localisation,
+    scale_regions,
 )
+from bayfed.metrics.regions import Regions
 
 COVERAGE = {"cover90": 0.90, "cover95": 0.95, "cover99": 0.99}
 
@@ -193,18 +195,16 @@ def calibration_columns(
     return row
 
 
-def masks_of(pools: Pools, size: int) -> dict[str, NDArray[np.bool_]]:
-    """Return the known masks at ``size`` x ``size``; good images have an empty one."""
-    empty = np.zeros((size, size), bool)
+def masks_of(pools: Pools, size: int) -> dict[str, Regions]:
+    """Return the known defect regions on ``size`` x ``size`` cells; good images have none."""
+    empty = np.zeros((size, size), np.int32)
     masks = {image.name: empty for image in pools.test_good}
     known = 0
     for image in pools.test_anomalies:
         mask = image.mask()
         if mask is not None:
             known += 1
-            pixels = torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
-            scaled = F.interpolate(pixels, (size, size), mode="nearest-exact")
-            masks[image.name] = scaled[0, 0].bool().numpy()
+            masks[image.name] = scale_regions(mask, size)
     return masks if known else {}
 
 
@@ -217,7 +217,7 @@ def upsample(tokens: Tensor, size: int) -> NDArray[np.float32]:
 
 
 def localisation_columns(
-    scores: SiteScores, masks: Mapping[str, NDArray[np.bool_]]
+    scores: SiteScores, masks: Mapping[str, Regions]
 ) -> dict[str, float | None]:
     """Return how well the maps find the defective pixels; {} without maps or masks."""
     if scores.tokens is None or not masks:

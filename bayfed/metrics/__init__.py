@@ -11,6 +11,7 @@ from bayfed.metrics.detection import (
 )
 from bayfed.metrics.intervals import Interval, mean_interval, paired_interval
 from bayfed.metrics.localisation import aupro, localisation, pixel_auroc
+from bayfed.metrics.regions import label_regions, scale_regions
 
 __all__ = [
     "Interval",
@@ -24,8 +25,10 @@ __all__ = [
     "image_auprc",
     "image_auroc",
     "ks_uniform",
+    "label_regions",
     "localisation",
     "mean_interval",
     "paired_interval",
     "pixel_auroc",
+    "scale_regions",
 ]

@@ -13,16 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bayfed.errors import DataError, NumericalError
+from bayfed.metrics.regions import Regions, label_regions
 
 Map = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+Truth = NDArray[np.bool_] | Regions
 
 LIMIT = 0.3
 """Largest pixel false-positive rate of the published AUPRO."""
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
 
 class _Pixels(NamedTuple):
@@ -32,22 +31,23 @@ class _Pixels(NamedTuple):
     components: int
 
 
-def _check(index: int, scores: Map, mask: Mask) -> None:
+def _check(index: int, scores: Map, mask: Truth) -> None:
     if scores.ndim != 2 or scores.shape != mask.shape:
         raise DataError(f"score map {index}: shape {scores.shape}, its mask {mask.shape}")
-    if mask.dtype != np.bool_:
-        raise DataError(f"score map {index}: the mask is {mask.dtype}, not bool")
+    if mask.dtype != np.bool_ and not np.issubdtype(mask.dtype, np.integer):
+        raise DataError(f"score map {index}: the mask is {mask.dtype}, not bool or int")
     if not np.isfinite(scores).all():
         raise NumericalError(f"score map {index}: not all scores are finite")
 
 
-def _component_sizes(mask: Mask) -> tuple[NDArray[np.float64], int]:
-    labels, count = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
-    inside = labels[mask]
-    return np.bincount(inside).astype(np.float64)[inside], int(count)
+def _component_sizes(mask: Truth) -> tuple[NDArray[np.float64], int]:
+    labels = label_regions(mask > 0) if mask.dtype == np.bool_ else mask
+    inside = labels[labels > 0]
+    sizes = np.bincount(inside)
+    return sizes.astype(np.float64)[inside], int(np.count_nonzero(sizes))
 
 
-def _collect(maps: Sequence[Map], masks: Sequence[Mask]) -> _Pixels | None:
+def _collect(maps: Sequence[Map], masks: Sequence[Truth]) -> _Pixels | None:
     if len(maps) != len(masks):
         raise DataError(f"{len(maps)} score maps for {len(masks)} masks")
     good: list[Map] = []
@@ -60,8 +60,8 @@ def _collect(maps: Sequence[Map], masks: Sequence[Mask]) -> _Pixels | None:
             good.append(scores.ravel())
             continue
         size, count = _component_sizes(mask)
-        good.append(scores[~mask])
-        defective.append(scores[mask])
+        good.append(scores[mask == 0])
+        defective.append(scores[mask > 0])
         sizes.append(size)
         components += count
     if not components or not sum(part.size for part in good):
@@ -84,14 +84,15 @@ def _area(pixels: _Pixels, weights: NDArray[np.float64], limit: float) -> float:
     return float(np.sum(weights * (ramp * ramp / (2.0 * width) + flat)))
 
 
-def pixel_auroc(maps: Sequence[Map], masks: Sequence[Mask]) -> float | None:
+def pixel_auroc(maps: Sequence[Map], masks: Sequence[Truth]) -> float | None:
     """Return the area under the ROC curve of all pixels of all images.
 
     P(s_defect > s_good) + P(s_defect = s_good) / 2
 
     Args:
         maps: (h, w) scores of each image; sizes may differ between images.
-        masks: (h, w) true on defective pixels; all false for a good image.
+        masks: (h, w) true on defective pixels, or the number of the defect region there
+            (:func:`scale_regions`); all false or 0 for a good image.
 
     Returns:
         The area; None (not applicable) if no pixel is defective, or none is good.
@@ -112,19 +113,20 @@ def _auroc(pixels: _Pixels) -> float:
     return _area(pixels, np.full(size, 1.0 / size), 1.0)
 
 
-def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = LIMIT) -> float | None:
+def aupro(maps: Sequence[Map], masks: Sequence[Truth], limit: float = LIMIT) -> float | None:
     """Return the area under the per-region-overlap curve up to a false-positive rate.
 
     (1 / L) int_0^L PRO(x) dx,  PRO(x) = (1 / C) sum_c |{p in c: s_p >= t(x)}| / |c|
 
-    with L the limit, C the 8-connected defect components of all images and t(x) the
+    with L the limit, C the defect regions of all images (8-connected, if not numbered) and t(x) the
     threshold at which a fraction x of the good pixels of all images is called defective.
     The curve runs through its value at every distinct score, straight in between, and is
     cut at x = L.
 
     Args:
         maps: (h, w) scores of each image; sizes may differ between images.
-        masks: (h, w) true on defective pixels; all false for a good image.
+        masks: (h, w) true on defective pixels, or the number of the defect region there
+            (:func:`scale_regions`); all false or 0 for a good image.
         limit: largest pixel false-positive rate, in (0, 1].
 
     Returns:
@@ -150,7 +152,7 @@ def _overlap(pixels: _Pixels, limit: float) -> float:
     return _area(pixels, 1.0 / (pixels.component * pixels.components), limit) / limit
 
 
-def localisation(maps: Sequence[Map], masks: Sequence[Mask]) -> dict[str, float | None]:
+def localisation(maps: Sequence[Map], masks: Sequence[Truth]) -> dict[str, float | None]:
     """Return :func:`pixel_auroc` and :func:`aupro` from one sort of the pixels.
 
     >>> localisation([np.array([[0.1, 0.4], [0.9, 0.8]])], [np.array([[0, 0], [1, 1]]) > 0])

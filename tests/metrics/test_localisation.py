@@ -139,7 +139,7 @@ def test_bad_input_is_named(metric) -> None:
     with pytest.raises(DataError, match="2 score maps for 1 masks"):
         metric([scores, scores], [mask])
     with pytest.raises(DataError, match="not bool"):
-        metric([scores], [mask.astype(np.uint8)])
+        metric([scores], [mask.astype(np.float32)])
     with pytest.raises(NumericalError, match="score map 0"):
         metric([np.where(mask, np.nan, scores)], [mask])
 

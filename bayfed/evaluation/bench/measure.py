@@ -24,6 +24,7 @@ from bayfed.evaluation.site import (
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method
+from bayfed.metrics.regions import Regions
 
 Floats = NDArray[np.floating[Any]]
 
@@ -33,7 +34,7 @@ class View(NamedTuple):
 
     pools: Pools
     features: StoredFeatures
-    masks: Mapping[str, NDArray[np.bool_]]
+    masks: Mapping[str, Regions]
 
 
 @dataclass(frozen=True)
