@@ -5,7 +5,7 @@ which plans a run need not load torch.
 """
 
 from bayfed.episodes.copies import refuse_known, training_pictures, without_copies
-from bayfed.episodes.pools import Pools, draw_support
+from bayfed.episodes.pools import Pools, draw_support, draw_supports
 from bayfed.episodes.protocols import (
     check_families,
     check_holdout,
@@ -19,6 +19,7 @@ __all__ = [
     "check_families",
     "check_holdout",
     "draw_support",
+    "draw_supports",
     "is_held_out",
     "refuse_known",
     "training_pictures",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bayfed.config import Evaluation
-from bayfed.episodes import Pools, draw_support
+from bayfed.episodes import Pools, draw_supports
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
@@ -54,8 +54,7 @@ def calibrate_site(
     if settings.shots < SMALLEST_SUPPORT:
         return {}
     owns, rests = [], []
-    for draw in range(settings.draws):
-        support = draw_support(pools, settings.shots, seed, draw)
+    for support in draw_supports(pools, settings.shots, seed, settings.draws).values():
         adapted = method.adapt(params, read_support(features, support, method.turns))
         owns.append(method.support_scores(adapted))
         if pooled:
@@ -67,7 +66,7 @@ def calibrate_site(
 def spread_sums(owns: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return what a site's draws of ``(k,)`` leave-one-image-out scores add to the first stage."""
     squares = torch.stack([support_spread(own).double().square() for own in owns])
-    return {SQUARE: squares.sum(), SITES: torch.tensor(float(len(owns))).double()}
+    return {SQUARE: squares.mean(), SITES: torch.ones(()).double()}
 
 
 def null_sums(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
-from bayfed.episodes import Pools, draw_support
+from bayfed.episodes import Pools, draw_supports
 from bayfed.evaluation.calibrate import pooled_p_values, score_all
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
@@ -149,8 +149,7 @@ def evaluate_site(
     """
     rows = []
     masks = masks_of(pools, image_size) if method.localises else {}
-    for draw in range(settings.draws):
-        support = draw_support(pools, settings.shots, seed, draw)
+    for draw, support in draw_supports(pools, settings.shots, seed, settings.draws).items():
         stored = read_support(features, support, method.turns)
         scores = score_images(method, params, stored, pools.testing, features, pooled)
         row = identity_columns(pools, settings.shots, draw)

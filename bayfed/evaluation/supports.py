@@ -9,7 +9,7 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
 from bayfed.data.turned import turned
-from bayfed.episodes import Pools, draw_support
+from bayfed.episodes import Pools, draw_supports
 from bayfed.features import StoredFeatures
 
 
@@ -27,7 +27,7 @@ def support_pictures(
     Raises:
         ProtocolError: the site has fewer good images than shots.
     """
-    draws = (draw_support(pools, settings.shots, seed, draw) for draw in range(settings.draws))
+    draws = draw_supports(pools, settings.shots, seed, settings.draws).values()
     images = {image.name: image for support in draws for image in support}
     return tuple(picture for image in images.values() for picture in turned(image, turns))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from bayfed.config import Episode
 from bayfed.data.files import FileSource
 from bayfed.data.site import SiteImage
-from bayfed.episodes import Pools, draw_support
+from bayfed.episodes import Pools, draw_support, draw_supports
 from bayfed.episodes.episode import UNKNOWN
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import DataError, ProtocolError
@@ -188,3 +188,12 @@ def test_draws_and_seeds_give_other_supports():
     of = pools(good=12, painted=0)
     found = {draw_support(of, 3, seed, draw) for seed in range(3) for draw in range(3)}
     assert len(found) > 6
+
+
+def test_a_support_that_was_drawn_before_is_left_out():
+    of = pools(good=3, painted=0)
+    assert list(draw_supports(of, 3, 0, 5)) == [0]
+    pairs = draw_supports(of, 2, 0, 20)
+    assert len(pairs) == 3
+    assert all(support == draw_support(of, 2, 0, draw) for draw, support in pairs.items())
+    assert draw_supports(of, 2, 0, 4).items() <= pairs.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from bayfed.config import Evaluation
-from bayfed.episodes import Pools, draw_support
+from bayfed.data import SiteImage
+from bayfed.episodes import Pools, draw_supports
 from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, image_scores
 from bayfed.evaluation.site import (
     detection_columns,
@@ -88,9 +89,10 @@ def measure_site(
         ProtocolError: the site has fewer good images than shots.
         NumericalError: a score is not finite.
     """
+    supports = draw_supports(view.pools, settings.shots, seed, settings.draws)
     return tuple(
-        _draw(method, params, view, settings.shots, seed, draw, scores, calibrates)
-        for draw in range(settings.draws)
+        _draw(method, params, view, images, draw, scores, calibrates)
+        for draw, images in supports.items()
     )
 
 
@@ -98,21 +100,19 @@ def _draw(
     method: Method,
     params: Params,
     view: View,
-    shots: int,
-    seed: int,
+    images: Sequence[SiteImage],
     draw: int,
     scores: bool,
     calibrates: bool,
 ) -> Drawn:
     pools, features, masks = view
-    images = draw_support(pools, shots, seed, draw)
     chosen = {image.name for image in images}
     support = read_support(features, images, method.turns)
     started = time.perf_counter()
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
     rest: list[str] = []
-    if calibrates and shots >= SMALLEST_SUPPORT:
+    if calibrates and len(images) >= SMALLEST_SUPPORT:
         rest = [image.name for image in pools.train_good if image.name not in chosen]
     drawn = Drawn(
         own=method.support_scores(adapted).numpy(),
@@ -121,7 +121,7 @@ def _draw(
     if not scores:
         return drawn
     found = score_adapted(method, adapted, pools.testing, features, {}, seconds)
-    columns = identity_columns(pools, shots, draw) | detection_columns(found)
+    columns = identity_columns(pools, len(images), draw) | detection_columns(found)
     return replace(
         drawn,
         columns=columns | localisation_columns(found, masks),
