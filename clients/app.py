@@ -97,7 +97,7 @@ def calibrate(message: Message, context: Context) -> Message:
 
     def work(session: Session, message: Message) -> RecordDict:
         pooled = arrays_of(message, CALIBRATION)
-        sums = session.factory().calibrate(arrays_of(message), pooled, session.round)
+        sums = session.factory().calibrate(arrays_of(message), pooled)
         return RecordDict({ARRAYS: pack(sums)})
 
     return answer(message, context, work)
@@ -126,7 +126,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
     def work(session: Session, message: Message) -> RecordDict:
         calibration = arrays_of(message, CALIBRATION)
-        rows = session.factory().evaluate(arrays_of(message), calibration, session.round)
+        rows = session.factory().evaluate(arrays_of(message), calibration)
         return RecordDict(
             {
                 METRICS: MetricRecord({WEIGHT: max(1, len(rows))}),

@@ -161,7 +161,6 @@ class Factory:
         self,
         params: Params,
         pooled: dict[str, Tensor],
-        round: int,  # noqa: A002, ARG002
     ) -> dict[str, Tensor]:
         """Return one stage of the additive sums for pooled p-values; only train/good is read."""
         params, totals = self._local(params), dict[str, Tensor]()
@@ -177,7 +176,6 @@ class Factory:
         self,
         params: Params,
         pooled: dict[str, Tensor],
-        round: int,  # noqa: A002, ARG002
     ) -> list[dict[str, Any]]:
         """Return the rows of results of the sites that this client evaluates."""
         # Late: the metrics load scikit-learn, and a process that trains has no use for it.

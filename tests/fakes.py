@@ -1,4 +1,4 @@
-# ruff: noqa: A002, ARG001, ARG002
+# ruff: noqa: A002, ARG001
 """A learning problem small enough to be worked out by hand: a noisy quadratic a client."""
 
 from __future__ import annotations
@@ -65,16 +65,14 @@ class ToyFactory:
     def statistics(self) -> dict[str, Tensor]:
         return {"n": torch.tensor(10), "sum": torch.full((3,), 10.0 * self.client)}
 
-    def calibrate(self, params: Params, pooled: dict[str, Tensor], round: int) -> dict[str, Tensor]:
-        scores = (self.batch(round, 0) - params["w"]).abs().double()
+    def calibrate(self, params: Params, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
+        scores = (self.batch(0, 0) - params["w"]).abs().double()
         if not pooled:
             return {"sum": scores.sum(), "count": torch.tensor(scores.numel())}
         scaled = scores / (pooled["sum"] / pooled["count"])
         return {"bins": torch.histc(scaled, 5, 0.0, 2.0).long()}
 
-    def evaluate(
-        self, params: Params, calibration: dict[str, Tensor], round: int
-    ) -> list[dict[str, Any]]:
+    def evaluate(self, params: Params, calibration: dict[str, Tensor]) -> list[dict[str, Any]]:
         gap = float((params["w"] - self.client).norm())
         row = {
             "method": "toy",

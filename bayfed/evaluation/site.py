@@ -24,6 +24,8 @@ from bayfed.metrics import (
     coverage,
     expected_calibration_error,
     f1_max,
+    fnr_at,
+    fpr_at,
     fpr_at_fnr,
     image_auprc,
     image_auroc,
@@ -189,8 +191,7 @@ def calibration_columns(
     good, bad = p[~defective], p[defective]
     row = {name: coverage(good, level) for name, level in COVERAGE.items()}
     row |= {"ece": expected_calibration_error(good), "ks": ks_uniform(good)}
-    row["fpr_at_threshold"] = float((good <= fpr).mean()) if good.size else None
-    row["fnr_at_threshold"] = float((bad > fpr).mean()) if bad.size else None
+    row["fpr_at_threshold"], row["fnr_at_threshold"] = fpr_at(-fpr, -good), fnr_at(-fpr, -bad)
     return row
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from bayfed.config import AnomalyDINO as Settings
 from bayfed.features import Encoder, Params
 from bayfed.methods.nearest import cosine_distance
-from bayfed.methods.untrained import Untrained, highest_mean
+from bayfed.methods.scoring import top_mean
+from bayfed.methods.untrained import Untrained
 
 
 class Memory(NamedTuple):
@@ -55,4 +56,4 @@ class AnomalyDINO(Untrained[Memory]):
         del params
         queries = F.normalize(tokens.flatten(0, 1), dim=-1)
         distance = cosine_distance(queries, model.patches).view(tokens.shape[:2])
-        return highest_mean(distance, self._top_k), distance
+        return top_mean(distance, self._top_k), distance

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bayfed.config import PCAResidual as Settings
 from bayfed.features import Encoder, Params
-from bayfed.methods.untrained import Untrained, highest_mean
+from bayfed.methods.scoring import top_mean
+from bayfed.methods.untrained import Untrained
 
 
 class Subspace(NamedTuple):
@@ -61,7 +62,7 @@ class PCAResidual(Untrained[Subspace]):
         centred = tokens - model.mean
         residual = centred.square().sum(-1) - (centred @ model.basis).square().sum(-1)
         residual = residual.clamp(min=0)
-        return highest_mean(residual, self._settings.top_k), residual
+        return top_mean(residual, self._settings.top_k), residual
 
 
 def principal_axes(centred: Tensor) -> tuple[Tensor, Tensor]:

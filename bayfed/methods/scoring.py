@@ -10,7 +10,7 @@ from bayfed.features import Params
 
 
 def top_mean(tokens: Tensor, fraction: float) -> Tensor:
-    """Average the highest ``fraction`` of the tokens: ``(n, t)`` to ``(n,)``.
+    """Average the highest ``fraction`` of the tokens: ``(..., t)`` to ``(...)``.
 
     >>> top_mean(torch.tensor([[1.0, 5.0, 3.0, 0.0]]), 0.5).tolist()
     [4.0]

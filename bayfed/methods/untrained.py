@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from bayfed.config import System, top_count
+from bayfed.config import System
 from bayfed.errors import ProtocolError
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
@@ -113,12 +113,3 @@ class Untrained(ABC, Generic[Model]):
         """Return the bytes of the fitted model and of the tail before it."""
         tail = [v for k, v in adapted.params.items() if k.startswith("tail.")]
         return sum(t.numel() * t.element_size() for t in (*adapted.model, *tail))
-
-
-def highest_mean(scores: Tensor, fraction: float) -> Tensor:
-    """Average the highest ``fraction`` of the ``(..., t)`` token scores of an image.
-
-    >>> highest_mean(torch.tensor([1.0, 4.0, 2.0, 0.0]), 0.5).item()
-    3.0
-    """
-    return scores.topk(top_count(fraction, scores.shape[-1]), dim=-1).values.mean(-1)

@@ -13,7 +13,6 @@ from bayfed.normality.diagonal import (
     diagonal_statistics,
 )
 from bayfed.normality.empirical_bayes import EvidenceSums, evidence_sums, fit_prior
-from bayfed.normality.evidence_search import maximise_evidence, rescale_prior
 from bayfed.normality.linalg import (
     check_finite,
     cholesky_jitter,
@@ -75,7 +74,6 @@ __all__ = [
     "low_rank_log_evidence",
     "low_rank_posterior",
     "low_rank_predictive",
-    "maximise_evidence",
     "merge",
     "pool",
     "pool_others",
@@ -83,7 +81,6 @@ __all__ = [
     "predictive",
     "project",
     "raise_where",
-    "rescale_prior",
     "safe_cholesky",
     "score_histogram",
     "standardise",

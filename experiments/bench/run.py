@@ -70,7 +70,7 @@ def _named(asked: Asked) -> list[Named]:
     protocols = protocols_of(asked.bench, next(iter(asked.systems.values())))
     arms = choose_arms(asked.systems, asked.bench, protocols, asked.strict)
     named = [
-        Named(name, variant_of(name, experiment), experiment, arms[name])
+        Named(name, _variant(name, experiment), experiment, arms[name])
         for name, experiment in asked.systems.items()
     ]
     taken: dict[tuple[str, str | None], str] = {}
@@ -82,7 +82,7 @@ def _named(asked: Asked) -> list[Named]:
     return named
 
 
-def variant_of(name: str, experiment: Experiment) -> str | None:
+def _variant(name: str, experiment: Experiment) -> str | None:
     """Return what sets a system apart in the table, beside its method."""
     try:
         method = build_system(experiment).method

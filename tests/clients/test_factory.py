@@ -119,7 +119,7 @@ def test_statistics_of_a_group_are_the_sum_of_its_sites(make):
 
 def test_evaluation_tells_what_was_run(make):
     experiment = make()
-    rows = factory(experiment, 1).evaluate(initial_parameters(experiment, None), {}, 0)
+    rows = factory(experiment, 1).evaluate(initial_parameters(experiment, None), {})
     (row,) = rows
     names = [spec.name for spec in client_specs(experiment)]
     assert row["site"] == names[1]
@@ -132,10 +132,10 @@ def test_evaluation_tells_what_was_run(make):
 def test_calibration_adds_up_in_two_stages(make, grain):
     experiment = make(method={"grain": grain})
     opened, params = factory(experiment), initial_parameters(experiment, None)
-    pooled = opened.calibrate(params, {}, 0)
-    sums = opened.calibrate(params, pooled, 0)
+    pooled = opened.calibrate(params, {})
+    sums = opened.calibrate(params, pooled)
     assert sums["null.inverse_count"].item() == pytest.approx(1 / (8 - 3))
-    (row,) = opened.evaluate(params, pooled | sums, 0)
+    (row,) = opened.evaluate(params, pooled | sums)
     assert row["cover90"] is not None
 
 
@@ -146,10 +146,10 @@ def test_a_held_out_product_is_a_client_that_only_evaluates(make):
     assert all(spec.training == spec.sites for spec in training)
     assert (unseen.name, unseen.training) == ("bolt_00", ())
     params = initial_parameters(experiment, None)
-    assert factory(experiment, 0).evaluate(params, {}, 0) == []
+    assert factory(experiment, 0).evaluate(params, {}) == []
     opened = factory(experiment, 2)
     assert opened.describe()["train_anomalies"] == 0
-    (row,) = opened.evaluate(params, {}, 0)
+    (row,) = opened.evaluate(params, {})
     assert "bolt" not in row["train_sites"]
 
 
@@ -162,8 +162,8 @@ def test_a_real_node_keeps_its_held_out_site_from_everything_but_evaluation(make
     assert same(node.batch(1, 0), alone.batch(1, 0))
     params = initial_parameters(make(method=prior), None)
     assert_same_sums(node.statistics(), alone.statistics())
-    assert_same_sums(node.calibrate(params, {}, 0), alone.calibrate(params, {}, 0))
-    (row,) = node.evaluate(params, {}, 0)
+    assert_same_sums(node.calibrate(params, {}), alone.calibrate(params, {}))
+    (row,) = node.evaluate(params, {})
     assert (row["site"], row["train_sites"]) == ("bolt_00", alone.name)
 
 
@@ -177,7 +177,7 @@ def test_a_real_node_without_a_training_site_only_evaluates(make):
     node = Factory.open(make(protocol=protocol), None)
     assert (node.name, node.trains) == ("bolt_00+fabric_00", False)
     assert node.statistics() == {}
-    rows = node.evaluate(initial_parameters(make(), None), {}, 0)
+    rows = node.evaluate(initial_parameters(make(), None), {})
     assert [row["site"] for row in rows] == ["bolt_00", "fabric_00"]
     assert {row["train_sites"] for row in rows} == {""}
 
@@ -196,8 +196,8 @@ def test_a_mixture_trains_on_the_shares_that_fill_an_episode(make):
         opened = factory(experiment, number)
         assert len(opened.batch(1, 0)) == 2
         params = initial_parameters(experiment, None)
-        assert opened.calibrate(params, {}, 0)
-        judged += [row["site"] for row in opened.evaluate(params, {}, 0)]
+        assert opened.calibrate(params, {})
+        judged += [row["site"] for row in opened.evaluate(params, {})]
     assert len(judged) == len(set(judged)) == 4
 
 
@@ -219,7 +219,7 @@ def fails(experiment: Experiment, kind: type[Exception], *parts: object) -> None
     def go() -> None:
         opened = factory(experiment)
         opened.batch(1, 0)
-        opened.evaluate(initial_parameters(experiment, None), {}, 0)
+        opened.evaluate(initial_parameters(experiment, None), {})
 
     with pytest.raises(kind) as caught:
         go()
@@ -234,7 +234,7 @@ def test_real_folders_go_all_the_way(make, tmp_path):
     assert opened.describe() == {
         "sites": "part", "train_good": 6, "train_anomalies": 6, "test_good": 3, "test_anomalies": 3
     }  # fmt: skip
-    (row,) = opened.evaluate(initial_parameters(experiment, None), {}, 0)
+    (row,) = opened.evaluate(initial_parameters(experiment, None), {})
     assert row["aupro"] is not None
 
 
@@ -296,5 +296,5 @@ def test_a_site_whose_largest_share_fills_no_episode_is_still_evaluated(make):
     for number in judges:
         opened = factory(experiment, number)
         assert not opened.trains
-        assert opened.statistics() == opened.calibrate({}, {}, 0) == {}
-        assert opened.evaluate(initial_parameters(experiment, None), {}, 0)
+        assert opened.statistics() == opened.calibrate({}, {}) == {}
+        assert opened.evaluate(initial_parameters(experiment, None), {})

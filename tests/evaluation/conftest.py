@@ -50,9 +50,9 @@ def _evaluated(
     factories = [Factory.open(experiment, i) for i in names]
     pooled: dict[str, torch.Tensor] = {}
     for _ in range(2):
-        sums = [f.calibrate(theta, pooled, 0) for f in factories if f.trains]
+        sums = [f.calibrate(theta, pooled) for f in factories if f.trains]
         pooled |= {key: torch.stack([s[key] for s in sums]).sum(0) for key in sums[0]}
-    return [row for f in factories for row in f.evaluate(theta, pooled, 0)], pooled
+    return [row for f in factories for row in f.evaluate(theta, pooled)], pooled
 
 
 @pytest.fixture(scope="session")

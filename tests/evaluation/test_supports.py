@@ -89,7 +89,7 @@ def test_a_factory_opens_turned_supports_and_no_defects_to_train_on(
     factory = Factory.open(experiment, 0)
     assert sum("@" in name for name in asked) == 2 * 3
     assert not any(name.startswith("pasted") for name in asked)
-    assert factory.evaluate(factory.method.initial(0), {}, 0)
+    assert factory.evaluate(factory.method.initial(0), {})
 
 
 @pytest.fixture(scope="module")

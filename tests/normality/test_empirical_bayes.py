@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from functools import reduce
 
 import numpy as np
@@ -11,12 +10,8 @@ from scipy import stats
 from bayfed.errors import NumericalError, ProtocolError
 from bayfed.normality import (
     EvidenceSums,
-    SufficientStatistics,
     evidence_sums,
     fit_prior,
-    log_evidence,
-    maximise_evidence,
-    rescale_prior,
     sufficient_statistics,
 )
 from bayfed.normality.empirical_bayes import KAPPA_RANGE, SINGLE_SITE_KAPPA
@@ -99,36 +94,6 @@ def test_too_little_or_bad_input_is_refused(vectors):
         fit_prior(one, 2, 2)
     with pytest.raises(NumericalError, match="within is not finite"):
         fit_prior(one._replace(within=torch.full((2, 2), torch.nan)), 2, 2)
-
-
-def test_search_raises_the_evidence_and_finds_the_truth():
-    z = _sites(80, 12)
-    sites = sufficient_statistics(z)
-    start = fit_prior(_sums(z), extra_dof=1, strength=1)
-    best = maximise_evidence(sites, start)
-    assert float(log_evidence(best, sites).sum()) > float(log_evidence(start, sites).sum()) + 10
-    assert float(best.kappa) == pytest.approx(KAPPA, rel=0.3)
-    assert float(best.nu) == pytest.approx(NU, rel=0.25)
-    assert float(best.scale.trace()) == pytest.approx(np.trace(SCALE), rel=0.25)
-
-
-def test_search_ends_where_no_neighbour_is_better():
-    sites = sufficient_statistics(_sites(30, 8))
-    best = maximise_evidence(sites, fit_prior(_sums(_sites(30, 8)), 2, 2))
-    top = float(log_evidence(best, sites).sum())
-    for axis in range(3):
-        for step in (-0.02, 0.02):
-            change = torch.zeros(3, dtype=torch.double)
-            change[axis] = step
-            assert float(log_evidence(rescale_prior(best, change), sites).sum()) < top + 1e-6
-
-
-def test_search_refuses_what_is_not_finite(make_prior):
-    broken = SufficientStatistics(
-        torch.tensor([4.0, math.nan]), torch.zeros(2, 3), torch.eye(3).expand(2, 3, 3)
-    )
-    with pytest.raises(NumericalError, match="log evidence of the site is not finite at batch"):
-        maximise_evidence(broken, make_prior(3))
 
 
 def test_shares_of_a_site_are_one_site() -> None:
