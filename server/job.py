@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
-from bayfed.errors import ConfigError, FederationError
+from bayfed.errors import FederationError
+from bayfed.folders import make_folder
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,7 @@ class Job:
         Raises:
             ConfigError: it cannot be created.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.out}: {error.strerror or error}") from error
+        make_folder(self.out)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

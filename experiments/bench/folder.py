@@ -13,6 +13,7 @@ from bayfed.config import Experiment
 from bayfed.errors import CheckpointError, ConfigError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.table import ResultRow, read_rows
+from bayfed.folders import make_folder
 from experiments.bench.plan import CONTEXT
 
 _FREE: Any = {
@@ -69,8 +70,9 @@ class Folder:
 
         Raises:
             CheckpointError: a system was measured here with other settings.
+            ConfigError: the folder cannot be created.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         known = self._known()
         new = {name: stated(experiment) | dict(shared) for name, experiment in systems.items()}
         for name, settings in new.items():

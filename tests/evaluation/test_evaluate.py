@@ -181,6 +181,16 @@ def test_a_run_without_checkpoints_is_refused(new_product: Path, tmp_path: Path)
         evaluate_run(Request(tmp_path))
 
 
+def test_a_folder_that_cannot_be_made_is_one_line_before_anything_is_computed(
+    new_product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bayfed.evaluation.evaluate._measure", lambda *_: pytest.fail("too late"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/dev/null/x")):
+        with pytest.raises(ConfigError, match=f"^{out}: "):
+            evaluate_run(Request(new_product, out=out))
+
+
 def test_parameters_of_another_shape_are_refused(new_product: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file

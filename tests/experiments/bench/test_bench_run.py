@@ -130,6 +130,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(benching: Benching, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/out: Not a directory"):
+        benching("file/out", arms=("none",))
+
+
 def test_a_folder_with_something_else_in_it_is_kept(benching: Benching, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
