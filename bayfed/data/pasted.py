@@ -16,6 +16,8 @@ from bayfed.seeds import stream
 
 VERSION = 1
 """Part of every digest; raise it with any change to what is painted."""
+SMALLEST = 8
+"""Least side of an image that a defect is painted on, in pixels."""
 
 
 def _as_it_is(picture: Colours) -> Colours:
@@ -32,7 +34,7 @@ def paste_defect(image: Pixels, rng: Rng, kind: str) -> tuple[Pixels, Mask]:
     The defect scales with the shorter side of the image; on a grey image it is grey.
 
     Args:
-        image: (H, W, 3) uint8, at least 8 pixels a side.
+        image: (H, W, 3) uint8, at least ``SMALLEST`` pixels a side.
         rng: the stream that place, shape and severity are drawn from.
         kind: one of :data:`~bayfed.data.synthetic.PASTED_KINDS`.
 
@@ -46,8 +48,10 @@ def paste_defect(image: Pixels, rng: Rng, kind: str) -> tuple[Pixels, Mask]:
     (True, True)
     """
     check_kinds((kind,), "data.pasted.kinds", PASTED_KINDS)
-    if min(image.shape[:2]) < 8:
-        raise DataError(f"an image of {image.shape[1]} x {image.shape[0]} cannot hold a defect")
+    if min(image.shape[:2]) < SMALLEST:
+        raise DataError(
+            f"an image of {image.shape[1]} x {image.shape[0]} pixels cannot hold a painted defect"
+        )
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
     part = Part(planes, whole(image.shape[:2]))
     is_grey = bool((image == image[..., :1]).all())
@@ -68,7 +72,11 @@ class PastedSource:
 
     def _drawn(self) -> tuple[Pixels, Mask]:
         rng = stream(self.seed, "pasted", self.base.site, self.kind, self.number)
-        return paste_defect(self.base.pixels(), rng, self.kind)
+        pixels = self.base.pixels()
+        try:
+            return paste_defect(pixels, rng, self.kind)
+        except DataError as error:
+            raise DataError(f"{self.base.place}: {error}") from None
 
     def pixels(self) -> Pixels:
         """Read the good image and paint on it."""

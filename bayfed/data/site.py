@@ -51,6 +51,11 @@ class SiteImage:
     source: Source = field(repr=False)
     base: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where a user finds it: its file, or site and name where there is none."""
+        return str(getattr(self.source, "path", f"{self.site}/{self.name}"))
+
     def pixels(self) -> Pixels:
         """Return the image as (H, W, 3) uint8 RGB.
 

@@ -63,7 +63,7 @@ def test_what_is_refused(site):
         paste_defect(photo((40, 40)), stream(0), "odd")
     with pytest.raises(ConfigError, match=r"data\.pasted\.kinds: unknown kind 'odd'"):
         pasted_images(site, Pasted(per_site=1, kinds=("odd",)), 0)
-    with pytest.raises(DataError, match="5 x 40 cannot hold"):
+    with pytest.raises(DataError, match="5 x 40 pixels cannot hold"):
         paste_defect(photo((40, 5)), stream(0), "hole")
     with pytest.raises(DataError, match="site s: no good image"):
         pasted_images(Site("s", "s", (), (), ()), Pasted(per_site=1), 0)
@@ -95,3 +95,15 @@ def test_pasted_images_are_determined_by_seed_and_base(site):
 
 def test_none_are_made_unless_asked(site):
     assert pasted_images(site, Pasted(), 0) == ()
+
+
+def test_an_image_that_is_too_small_is_named_by_its_file(tmp_path):
+    path = tmp_path / "train" / "good" / "dot.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(photo((1, 1))).save(path)
+    (site,) = load_sites(Data(source="folders", root=tmp_path), 0)
+    (painted,) = pasted_images(site, Pasted(per_site=1), 0)
+    for read in (painted.pixels, painted.mask):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{path}: an image of 1 x 1 pixels cannot hold")
