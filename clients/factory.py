@@ -27,8 +27,9 @@ from bayfed.features import (
 )
 from bayfed.methods import TrainableMethod, build_method
 from bayfed.seeds import stream
-from clients.overlap import check_pictures as check_pictures
 from clients.partition import ClientSpec, client_specs, share, whole
+from clients.preflight import check_pools
+from clients.preflight import check_settings as check_settings
 
 NORMALS = 64
 """Normals behind a site's statistics of empirical Bayes, drawn by the seed if it has more."""
@@ -91,12 +92,11 @@ class Factory:
         system = build_system(experiment)
         holdout = experiment.protocol.holdout
         sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
-        holdings = []
-        for name in spec.sites:
-            pools = _pools(experiment, spec, sites[name])
-            if name in spec.evaluates or _trains(pools, spec, experiment):
-                pictures = _pictures(experiment, system, pools)
-                holdings.append(Holding(pools, system.store.open(pictures)))
+        held = [_pools(experiment, spec, sites[name]) for name in spec.sites]
+        held = [p for p in held if p.site in spec.evaluates or _trains(p, spec, experiment)]
+        for pools in held:  # all of them, before anything is computed
+            check_pools(pools, experiment, _trains(pools, spec, experiment))
+        holdings = [Holding(p, system.store.open(_pictures(experiment, system, p))) for p in held]
         if not holdings:
             raise ConfigError(
                 f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"

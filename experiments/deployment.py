@@ -10,6 +10,7 @@ from pathlib import Path
 from bayfed.errors import FederationError
 from experiments.processes import ROOT, Home, flower_home, free_port, start_superlink
 from experiments.simulation import check, submit, wait
+from server import outcome
 from server.job import Job
 
 NodeConfig = Mapping[str, int | str]
@@ -25,7 +26,7 @@ def deploy(job: Job, nodes: Sequence[NodeConfig]) -> None:
     job.make_folder()
     with job.alone():  # what a killed runner has left may still write
         job.outcome.unlink(missing_ok=True)
-    with flower_home(job.out / "flower.log") as home:
+    with outcome.recorded(job.outcome), flower_home(job.out / "flower.log") as home:
         ports = [free_port() for _ in nodes]
         start_superexec(home, ports)  # first, for it has the most to load
         superlink = start_superlink(home)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from bayfed.config import dump_experiment
 from bayfed.errors import FederationError
 from experiments.processes import Home, SuperLink, flower_home, start_superlink
+from server import outcome
 from server.job import Job
 
 _GRACE = 60.0
@@ -29,8 +30,7 @@ def simulate(job: Job, clients: int) -> None:
     job.make_folder()
     with job.alone():  # what a killed runner has left may still write
         job.outcome.unlink(missing_ok=True)
-    log = job.out / "flower.log"
-    with flower_home(log) as home:
+    with outcome.recorded(job.outcome), flower_home(job.out / "flower.log") as home:
         superlink = start_superlink(home, ["--simulation"])
         run = submit(home, job, simulation_options(job, clients))
         wait(superlink, job, "flwr-simulation")
@@ -65,7 +65,7 @@ def submit(home: Home, job: Job, options: str = "") -> str:
 
 
 def wait(superlink: SuperLink, job: Job, program: str) -> None:
-    """Return when the process of the run has ended, or lingers after the outcome.
+    """Return when the process of the run has ended, has failed, or lingers after the outcome.
 
     Raises:
         FederationError: the SuperLink is gone, or never started the server.
@@ -79,10 +79,10 @@ def wait(superlink: SuperLink, job: Job, program: str) -> None:
         seen = seen or alive
         if alive and not job.outcome.exists():
             limit = time.monotonic() + _GRACE
-        if time.monotonic() > limit:
+        if time.monotonic() > limit or is_failed(job):
             break
         time.sleep(0.2)
-    if not seen:
+    if not seen and not is_failed(job):
         raise FederationError(f"Flower did not start the run within {_GRACE:g} s")
 
 
@@ -92,11 +92,11 @@ def check(home: Home, job: Job, run: str) -> None:
     Raises:
         FederationError: it has not; the message is the server's reason where it gave one.
     """
+    said = outcome.read(job.outcome)
+    if said.get("status") == outcome.FAILED:
+        raise FederationError(said.get("reason") or "the server gave no reason")
     status = final_status(home, run)
-    outcome = read_outcome(job)
-    if outcome.get("status") == "failed":
-        raise FederationError(outcome.get("reason") or "the server gave no reason")
-    if status != "finished:completed" or outcome.get("status") != "completed":
+    if status != "finished:completed" or said.get("status") != outcome.COMPLETED:
         _keep_log(home, run)
         raise FederationError(f"the run ended as {status or 'unknown'}, see {home.log}")
 
@@ -120,10 +120,6 @@ def final_status(home: Home, run: str) -> str:
         time.sleep(0.2)
 
 
-def read_outcome(job: Job) -> dict[str, str]:
-    """Return how the server says that the run ended, empty if it did not say."""
-    try:
-        outcome = json.loads(job.outcome.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in outcome.items()}
+def is_failed(job: Job) -> bool:
+    """Return whether the server says that the run has failed: there is no more to wait for."""
+    return outcome.read(job.outcome).get("status") == outcome.FAILED

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NoReturn
 
+from bayfed.cli.signals import Stopped, listen
 from bayfed.config import Data, Synthetic
 from bayfed.data import load_sites
 from bayfed.data.synthetic import write_sites
@@ -30,7 +29,7 @@ log = logging.getLogger("three-nodes")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script and return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    listen()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -41,14 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BayfedError as error:
         log.error("error: %s", error)
         return 2
+    except Stopped as stop:
+        log.error("%s", stop)
+        return stop.code
     rounds = job.experiment.federation.rounds
     log.info("%d rounds on %d nodes in %.0f s", rounds, NODES, time.perf_counter() - started)
     log.info("results: %s", job.results)
     return 0
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001
-    raise KeyboardInterrupt  # so that what was started is taken down
 
 
 def three_nodes(experiment: str, overrides: list[str], out: Path | None, data: Path) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,10 @@ from flwr.serverapp import Grid, ServerApp
 from bayfed.config import dump_experiment
 from bayfed.errors import BayfedError, FederationError
 from bayfed.evaluation.atomic import write_atomic
+from server import outcome
 from server.exchange import in_simulation
 from server.job import Job
+from server.outcome import one_line
 from server.rounds import Problem, run_rounds
 
 log = logging.getLogger("bayfed.server")
@@ -61,13 +62,13 @@ def _serve(grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], objec
     try:
         run_rounds(grid, job, problem)
     except BaseException as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         log.error("%s", reason, exc_info=not isinstance(error, BayfedError))
-        _conclude(job, "failed", reason)
+        outcome.record(job.outcome, error)
         if isinstance(error, BayfedError) or not isinstance(error, Exception):
             raise
         raise FederationError(reason) from error
-    _conclude(job, "completed", _finish(job, finish))
+    outcome.write(job.outcome, outcome.COMPLETED, _finish(job, finish))
 
 
 def _finish(job: Job, finish: Callable[[Job], object]) -> str:
@@ -76,7 +77,7 @@ def _finish(job: Job, finish: Callable[[Job], object]) -> str:
         finish(job)
     except Exception as error:
         log.exception("no report")
-        return f"no report: {_one_line(error)}"
+        return f"no report: {one_line(error)}"
     return ""
 
 
@@ -93,12 +94,3 @@ def _log_file(path: Path) -> Iterator[None]:
         root.setLevel(before)
         root.removeHandler(handler)
         handler.close()
-
-
-def _conclude(job: Job, status: str, reason: str) -> None:
-    write_atomic(job.outcome, json.dumps({"status": status, "reason": reason}).encode() + b"\n")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, BayfedError) else f"{type(error).__name__}: {text}"

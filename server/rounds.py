@@ -49,8 +49,8 @@ class Problem(Protocol):
     def lr_scales(self, experiment: Experiment) -> Mapping[str, float]:
         """Return learning-rate multipliers by prefix of a parameter's name."""
 
-    def check_pictures(self, experiment: Experiment) -> None:
-        """Refuse a simulation in which a picture scored at one site is trained on at another."""
+    def check_settings(self, experiment: Experiment) -> None:
+        """Check what every client of a simulation would find wrong."""
 
 
 @dataclass
@@ -86,6 +86,8 @@ class Federation:
         Raises:
             BayfedError: the run cannot go on; its folder holds the last sound checkpoint.
         """
+        if self.exchange.simulated:
+            self.problem.check_settings(self.experiment)
         resumed = self._resume()
         self.members = enrol(
             self.exchange, self.config(0), self._clients, quorum=self.settings.quorum

@@ -99,8 +99,8 @@ def lr_scales(experiment: Experiment) -> dict[str, float]:
     return {}
 
 
-def check_pictures(experiment: Experiment) -> None:
-    """There are none."""
+def check_settings(experiment: Experiment) -> None:
+    """There is nothing to find."""
 
 
 def install(monkeypatch: Any, factory: type = ToyFactory) -> types.ModuleType:
@@ -111,7 +111,7 @@ def install(monkeypatch: Any, factory: type = ToyFactory) -> types.ModuleType:
         client_specs=client_specs,
         initial_parameters=initial_parameters,
         lr_scales=lr_scales,
-        check_pictures=check_pictures,
+        check_settings=check_settings,
     )
     monkeypatch.setitem(sys.modules, "clients.factory", module)
     monkeypatch.setattr("clients.session._open", OrderedDict())

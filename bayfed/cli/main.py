@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import click
 import typer
 
 import bayfed
+from bayfed.cli.signals import Stopped, listen
 from bayfed.errors import BayfedError, ConfigError
 
 FEDERATION = "experiments.cli"
@@ -103,13 +102,12 @@ def missing_federation() -> str | None:
     return None
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    raise KeyboardInterrupt
-
-
 def main() -> None:
-    """Run the command; a mistake of the user is one line on standard error and exit code 2."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Run the command; a mistake of the user is one line on standard error and exit code 2.
+
+    So is a signal, whose exit code is 128 and its number.
+    """
+    listen()
     try:
         build()()
     except BayfedError as error:
@@ -117,6 +115,6 @@ def main() -> None:
             raise
         click.echo(f"bayfed: error: {' '.join(str(error).split())}", err=True)
         sys.exit(_EXIT)
-    except KeyboardInterrupt:
-        click.echo("bayfed: interrupted", err=True)
-        sys.exit(130)
+    except Stopped as stop:
+        click.echo(f"bayfed: {stop}", err=True)
+        sys.exit(stop.code)

@@ -149,6 +149,13 @@ def read_mask(path: Path) -> Mask:
         return np.asarray(values.any(axis=2) if values.ndim == 3 else values > 0, dtype=np.bool_)
 
 
+def _check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    if found != size:
+        raise DataError(
+            f"{path}: mask of {found[1]} x {found[0]} pixels for an image of {size[1]} x {size[0]}"
+        )
+
+
 @dataclass(frozen=True)
 class FileSource:
     """An image file and, where there is one, the file of its mask.
@@ -178,13 +185,18 @@ class FileSource:
         """
         if self.mask_path is None:
             return None
-        mask, size = read_mask(self.mask_path), self.size()
-        if mask.shape != size:
-            raise DataError(
-                f"{self.mask_path}: mask of {mask.shape[1]} x {mask.shape[0]} pixels "
-                f"for an image of {size[1]} x {size[0]}"
-            )
+        mask = read_mask(self.mask_path)
+        _check_size(self.mask_path, mask.shape, self.size())
         return mask
+
+    def check_mask(self) -> None:
+        """Check the mask by its header alone.
+
+        Raises:
+            DataError: it is no image, or not of the image's size.
+        """
+        if self.mask_path is not None:
+            _check_size(self.mask_path, read_header(self.mask_path).size, self.size())
 
     def digest(self) -> str:
         """Return the SHA-256 of the image file's bytes."""

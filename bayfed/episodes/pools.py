@@ -63,6 +63,20 @@ class Pools:
                 f"{purpose} needs {good}"
             )
 
+    def need_episode(self, shots: int, normals: int) -> None:
+        """Check that training episodes can be drawn: defects, and good images beside them.
+
+        Raises:
+            ProtocolError: there are none, or too few.
+        """
+        if not self.train_anomalies:
+            raise ProtocolError(
+                f"site {self.site}: no defects to train on; set data.pasted.per_site"
+            )
+        painted = all(image.base is not None for image in self.train_anomalies)
+        # Where every defect is painted, one base at least must stay out of an episode.
+        self.need(shots + normals + painted, "an episode")
+
 
 def draw_support(pools: Pools, shots: int, seed: int, draw: int) -> tuple[SiteImage, ...]:
     """Draw the supports of an evaluation from train/good.

@@ -13,7 +13,6 @@ from bayfed.config import Episode as EpisodeSettings
 from bayfed.data import SiteImage
 from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
 from bayfed.episodes.pools import Pools
-from bayfed.errors import ProtocolError
 from bayfed.features import Encoder, StoredFeatures
 from bayfed.features.preprocess import token_mask
 
@@ -34,13 +33,7 @@ class EpisodeSampler:
     def __init__(
         self, pools: Pools, features: StoredFeatures, encoder: Encoder, settings: EpisodeSettings
     ) -> None:
-        if not pools.train_anomalies:
-            raise ProtocolError(
-                f"site {pools.site}: no defects to train on; set data.pasted.per_site"
-            )
-        painted = all(image.base is not None for image in pools.train_anomalies)
-        # Where every defect is painted, one base at least must stay out of an episode.
-        pools.need(settings.shots + settings.normals + painted, "an episode")
+        pools.need_episode(settings.shots, settings.normals)
         self._pools = pools
         self._features = features
         self._encoder = encoder

@@ -134,7 +134,8 @@ def _timm(
     except (IndexError, AssertionError, ValueError) as error:
         raise ConfigError(f"backbone.stages: {name} has no stages {settings.stages}") from error
     except TypeError as error:
-        raise WeightsError(f"{file.path if file else name}: {error}") from error
+        place = file.path if file else "backbone.name"
+        raise WeightsError(f"{place}: does not make a {name} ({error})") from error
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"backbone {name!r} cannot be built: {reason}") from error

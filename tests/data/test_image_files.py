@@ -167,6 +167,10 @@ def test_mask_of_the_wrong_size_names_the_mask(tmp_path):
     mask = save(tmp_path / "wrong.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(DataError, match=r"wrong\.png: mask of 4 x 4 .* 5 x 4"):
         SiteImage("s", "a", "crack", FileSource(image, mask)).mask()
+    with pytest.raises(DataError, match=r"wrong\.png: mask of 4 x 4 .* 5 x 4"):
+        FileSource(image, mask).check_mask()
+    FileSource(image, image).check_mask()
+    FileSource(image).check_mask()
 
 
 def test_masks_of_good_and_unmasked_images(tmp_path):

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,3 +99,41 @@ def test_a_run_that_fails_has_an_exit_code_and_a_reason(
     settings = ["--set", "federation.backend=inprocess", "--set", "name=unreadable-1"]
     assert command(monkeypatch, "run", TINY, *settings, "--out", str(tmp_path / "run")) == 2
     assert "client 1: site1/broken.png: cannot be read" in capsys.readouterr().err
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """Put the handlers back that a command has changed."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_a_signal_ends_a_run_with_one_line_and_its_own_exit_code(
+    number: int,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Signalled(fakes.ToyFactory):
+        def evaluate(self, *_: Any) -> list[dict[str, Any]]:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # an impatient user
+            return []
+
+    fakes.install(monkeypatch, Signalled)
+    words = ["run", TINY, "--set", "federation.backend=inprocess", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["bayfed", *words])
+    with pytest.raises(SystemExit) as caught:
+        module.main()
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == f"bayfed: {word}\n"
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
+    assert outcome == {"status": "interrupted", "reason": ""}

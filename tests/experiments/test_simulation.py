@@ -74,9 +74,11 @@ def test_the_reason_is_the_servers(job: Job) -> None:
         check(job, "finished:completed")
 
 
-def test_a_damaged_outcome_is_no_outcome(job: Job) -> None:
-    job.outcome.write_text("{")
-    assert simulation.read_outcome(job) == {}
+def test_a_run_that_the_server_calls_failed_is_not_waited_for(job: Job) -> None:
+    conclude(job, status="failed", reason="why")
+    superlink = FakeSuperLink([True] * 5)
+    wait(job, superlink)
+    assert len(superlink.answers) == 4
 
 
 def test_waiting_ends_with_the_process_of_the_run(job: Job) -> None:
@@ -94,6 +96,19 @@ def test_a_run_that_never_starts_ends_the_wait(job: Job, monkeypatch: pytest.Mon
     monkeypatch.setattr(simulation, "_GRACE", 0.1)
     with pytest.raises(FederationError, match=r"did not start the run within 0\.1 s"):
         wait(job, FakeSuperLink([]))
+
+
+def test_what_flower_cannot_start_leaves_an_outcome(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FederationError("Flower's SuperLink did not start, see flower.log")
+
+    monkeypatch.setattr(simulation, "start_superlink", fail)
+    with pytest.raises(FederationError) as caught:
+        simulation.simulate(job, 2)
+    reason = json.loads(job.outcome.read_text())
+    assert reason == {"status": "failed", "reason": str(caught.value)}
 
 
 def test_there_are_no_more_actors_than_clients(job: Job) -> None:

@@ -161,7 +161,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     halted = Job(whole.experiment, tmp_path / "b" / "run")
     with pytest.raises(KeyboardInterrupt):
         fakes.play(halted, Interrupted(*halt))
-    assert json.loads(halted.outcome.read_text())["status"] == "failed"
+    assert json.loads(halted.outcome.read_text())["status"] == "interrupted"
     fakes.play(Job(halted.experiment, halted.out, resume=True))
     assert same(whole, halted)
 
@@ -330,6 +330,25 @@ def test_unreadable_data_fails_the_run_before_it_starts(tmp_path: Path) -> None:
         fakes.play(job)
     assert not job.results.exists()
     assert not job.history.exists()
+
+
+def test_wrong_settings_fail_a_simulation_before_anyone_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any) -> None:
+        raise ConfigError("backbone.name: unknown backbone 'x'")
+
+    class Untouched(InProcessGrid):
+        def deliver(self, _: Message) -> Message | None:
+            pytest.fail("a client is asked")
+
+    monkeypatch.setattr(fakes.sys.modules["clients.factory"], "check_settings", refuse)
+    job = Job(fakes.experiment(), tmp_path)
+    with pytest.raises(ConfigError, match=r"^backbone\.name: unknown backbone 'x'$"):
+        fakes.play(job, Untouched(fakes.app, fakes.SITES))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.yaml", "outcome.json", "server.log"
+    }  # fmt: skip
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""How a run has ended, as a file in its folder says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bayfed.errors import BayfedError
+from bayfed.evaluation.atomic import write_atomic
+
+COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
+
+
+def write(path: Path, status: str, reason: str = "") -> None:
+    """Replace the outcome at ``path``."""
+    write_atomic(path, json.dumps({"status": status, "reason": reason}).encode() + b"\n")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Return the outcome at ``path``, empty if there is none."""
+    try:
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(outcome, dict):
+        return {}
+    return {str(key): str(value) for key, value in outcome.items()}
+
+
+def record(path: Path, error: BaseException) -> None:
+    """Write what ``error`` means for the run: a failure, or an end that somebody asked for."""
+    if isinstance(error, Exception):
+        write(path, FAILED, one_line(error))
+    else:
+        write(path, INTERRUPTED)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of ``error``, with its type if it is no mistake of a user.
+
+    >>> one_line(ZeroDivisionError("no  way"))
+    'ZeroDivisionError: no way'
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BayfedError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """Leave an outcome at ``path`` where the server, run by the body, could not.
+
+    A server that is taken down sees dead workers, and not that somebody has asked for it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        said = read(path).get("status")
+        if said is None or (said == FAILED and not isinstance(error, Exception)):
+            with suppress(OSError):
+                record(path, error)
+        raise
