@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,8 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bayfed", "clients", "server", "strategies", "experiments")
 MARK = "BAYFED_PROCESS_GROUP"
 _STARTUP = 60.0
-_PDEATHSIG = 1
-"""The number of prctl's option, from Linux's headers."""
 _OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -77,7 +73,6 @@ class Home:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
     def call(self, command: Sequence[str], timeout: float = 120.0) -> str:
@@ -106,23 +101,30 @@ class Home:
         return done.stdout
 
 
-def _end_with_parent() -> None:
-    # A runner that is killed takes no one down; Flower's own programs then end by themselves.
-    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+@contextmanager
+def flower_home(log: Path) -> Iterator[Home]:
+    """Yield a home with the app in it; at the end nothing that was started is left.
+
+    Nor is it where this process is killed: a guard beside it then takes everything down.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bayfed-flower-"))
+    home = Home(folder, log, uuid.uuid4().hex)
+    with _guarded(home):
+        try:
+            stage(home.app)
+            (folder / "flwr").mkdir()
+            yield home
+        finally:
+            end_all(home.mark)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def flower_home(log: Path) -> Iterator[Home]:
-    """Yield a home with the app in it; at the end nothing that was started is left."""
-    folder = Path(tempfile.mkdtemp(prefix="bayfed-flower-"))
-    home = Home(folder, log, uuid.uuid4().hex)
-    try:
-        stage(home.app)
-        (folder / "flwr").mkdir()
-        yield home
-    finally:
-        end_all(home.mark)
-        shutil.rmtree(folder, ignore_errors=True)
+def _guarded(home: Home) -> Iterator[None]:
+    command = [sys.executable, "-m", "experiments.guard", home.mark, str(home.folder)]
+    # The pipe closes when this process ends, by whatever it ends.
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def stage(target: Path) -> None:

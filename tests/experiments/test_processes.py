@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from bayfed.errors import FederationError
 from experiments import processes
-from experiments.processes import flower_home, marked, stage
+from experiments.processes import ROOT, flower_home, marked, stage
 
 
 def test_the_staged_app_holds_code_and_experiments_only(tmp_path: Path) -> None:
@@ -52,6 +56,37 @@ def alive(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from experiments.processes import ROOT, flower_home
+with flower_home(Path(sys.argv[1])) as home:
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
+    home.start([sys.executable, "-c", child.format("import time; time.sleep(600)")])
+    print(home.mark, home.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_runner_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUNNER, str(tmp_path / "log")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        mark, folder = runner.stdout.readline().split()
+        children = until(lambda: marked(mark), lambda found: len(found) == 2)
+        runner.kill()
+    assert until(lambda: [c for c in children if alive(c)], lambda left: not left) == []
+    assert not until(Path(folder).exists, lambda there: not there)
+
+
+def until(look: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 30.0) -> Any:
+    """Look again and again, and return what was seen last."""
+    limit = time.monotonic() + seconds
+    while not enough(found := look()) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return found
 
 
 def test_a_command_that_fails_points_to_the_log(tmp_path: Path) -> None:
