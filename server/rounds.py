@@ -113,7 +113,6 @@ class Federation:
         )
 
     def _clients(self) -> int:
-        self.problem.check_pictures(self.experiment)
         return len(self.problem.client_specs(self.experiment))
 
     def _cohort(self, number: int) -> list[Member]:

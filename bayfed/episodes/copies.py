@@ -16,7 +16,8 @@ def without_copies(pools: Pools) -> Pools:
     Twins could be support and query of one episode. Painted defects go with their base.
 
     Raises:
-        ProtocolError: a training and a test image are byte for byte the same.
+        ProtocolError: two images are byte for byte the same, and one is of training and one of
+            the test, or one good and one defective.
     """
     kept: dict[str, SiteImage] = {}
     for image in pools.train_good:
@@ -31,7 +32,19 @@ def without_copies(pools: Pools) -> Pools:
             raise ProtocolError(
                 f"{pools.site}/{image.name}: the same picture as {twin} in training"
             )
+    _refuse_contradictions(pools)
     return pools
+
+
+def _refuse_contradictions(pools: Pools) -> None:
+    seen: dict[str, SiteImage] = {}
+    for image in (*pools.training, *pools.testing):
+        twin = seen.setdefault(image.digest(), image)
+        if (twin.defect is None) != (image.defect is None):
+            raise ProtocolError(
+                f"{pools.site}/{image.name}: the same picture as {twin.name}; "
+                "it cannot be both good and defective"
+            )
 
 
 def training_pictures(sites: Iterable[Pools]) -> dict[str, str]:

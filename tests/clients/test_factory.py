@@ -279,6 +279,14 @@ def test_a_copy_of_a_training_image_in_the_test_is_refused(make, tmp_path):
     fails(make(data=folders(tmp_path / "sites")), ProtocolError, "copy.png", "the same picture as")
 
 
+def test_a_picture_in_test_good_and_among_the_defects_is_refused(make, tmp_path):
+    part = photographs(tmp_path / "sites") / "part"
+    copy = part / "test" / "good" / "copy.png"
+    copy.write_bytes((part / "test" / "crack" / "001.png").read_bytes())
+    experiment = make(data=folders(tmp_path / "sites"))
+    fails(experiment, ProtocolError, "part/test/crack/001.png", "test/good/copy.png")
+
+
 def test_a_site_without_defects_to_train_on_names_the_setting(make, tmp_path):
     data = folders(photographs(tmp_path / "sites")) | {"pasted": {"per_site": 0}}
     fails(make(data=data), ProtocolError, "site part: no defects", "data.pasted.per_site")

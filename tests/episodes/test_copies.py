@@ -27,6 +27,23 @@ def test_pools_without_copies_stay_as_they_are() -> None:
     assert without_copies(sound) == sound
 
 
+@pytest.mark.parametrize("sides", ["test", "train"])
+def test_a_picture_that_is_good_and_defective_is_refused_naming_both(sides: str) -> None:
+    good = toys.image(1)
+    bad = replace(toys.image(1, "crack"), name="crack/copy.png")
+    both = pools(**{f"{sides}_good": (good,), f"{sides}_anomalies": (bad,)})
+    with pytest.raises(ProtocolError) as caught:
+        without_copies(both)
+    assert str(caught.value) == (
+        "toy/crack/copy.png: the same picture as good/1; it cannot be both good and defective"
+    )
+
+
+def test_a_defect_of_two_types_is_accepted() -> None:
+    one, other = toys.image(1, "crack"), replace(toys.image(1, "dent"), name="dent/1")
+    without_copies(pools(test_anomalies=(one, other)))
+
+
 def test_of_equal_training_pictures_the_first_is_kept_with_what_is_painted_on_it() -> None:
     first, twin = toys.image(0), replace(toys.image(0), name="twin.png")
     painted = toys.image(3, "hole", base="twin.png")
