@@ -96,7 +96,8 @@ def load_into(model: nn.Module, file: WeightsFile) -> None:
     """Fill every tensor of ``model`` from ``file``; the file may hold more (a classifier).
 
     Raises:
-        WeightsError: a tensor is missing or has another shape: weights of another model.
+        WeightsError: a tensor is missing or has another shape (weights of another model), or
+            is not finite.
     """
     wanted = model.state_dict()
     found: dict[str, Tensor] = {}
@@ -111,5 +112,7 @@ def load_into(model: nn.Module, file: WeightsFile) -> None:
                     f"{file.path}: weights of another model ({name} has shape "
                     f"{tuple(tensor.shape)}, not {tuple(value.shape)})"
                 )
+            if not tensor.isfinite().all():
+                raise WeightsError(f"{file.path}: {name} holds NaN or Inf")
             found[name] = tensor
     model.load_state_dict(found)

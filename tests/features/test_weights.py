@@ -113,6 +113,18 @@ def test_weights_of_another_width_name_the_file_and_the_shape(tmp_path):
     one_line(caught, path, "weights of another model", name, "(1, 1, 1, 1)")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_name_the_file_and_the_tensor(tmp_path, value):
+    path = toys.weights_file(tmp_path / "w.safetensors")
+    tensors = load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 4)
+    tensors[name][0, 0, 0, 0] = value
+    toys.save_file(tensors, path)
+    with pytest.raises(WeightsError) as caught:
+        build(path)
+    one_line(caught, path, name, "NaN or Inf")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -182,7 +194,7 @@ def test_arguments_that_the_model_does_not_take_name_the_file(tmp_path, kwargs):
     )
     with pytest.raises(WeightsError) as caught:
         build(path)
-    one_line(caught, path)
+    one_line(caught, path, "does not make a test_byobnet")
 
 
 def test_conv4_takes_no_weights(tmp_path):
