@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bayfed.data.files import FileSource, read_header
 from bayfed.data.layouts import LAYOUTS, find_layout
+from bayfed.data.loading import wrong_name
 from bayfed.data.site import Site, SiteImage
 from bayfed.errors import DataError
 
@@ -103,6 +104,8 @@ def _duplicates(site: Site, digests: dict[str, list[str]]) -> tuple[list[str], l
 
 def _shortages(site: Site) -> tuple[list[str], list[str]]:
     errors, warnings = [], []
+    if reason := wrong_name(site.name):
+        errors.append(reason)
     if len(site.train_good) < FEWEST_GOOD:
         errors.append(f"{len(site.train_good)} good training images, {FEWEST_GOOD} are needed")
     if not site.test_good:

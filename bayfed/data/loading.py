@@ -40,12 +40,23 @@ def _families(settings: Data, default: dict[str, str]) -> dict[str, str]:
     return default | given
 
 
+def wrong_name(name: str) -> str | None:
+    """Return why no site can be called ``name``, or ``None``.
+
+    >>> wrong_name("nut+bolt")
+    "a site's name cannot hold +, which joins the names of several; rename the folder"
+    """
+    if "+" not in name:
+        return None
+    return "a site's name cannot hold +, which joins the names of several; rename the folder"
+
+
 def site_names(settings: Data, seed: int) -> tuple[tuple[str, str], ...]:  # noqa: ARG001
     """Return (name, family) of the selected sites, sorted by name, opening no image.
 
     Raises:
         ConfigError: ``data.sites`` or ``data.families`` names a site that is not there.
-        DataError: the root does not exist or holds no site.
+        DataError: the root does not exist or holds no site, or one whose name cannot be used.
 
     >>> from bayfed.config import Synthetic
     >>> site_names(Data(synthetic=Synthetic(products=1)), seed=0)
@@ -57,6 +68,9 @@ def site_names(settings: Data, seed: int) -> tuple[tuple[str, str], ...]:  # noq
         known = ", ".join(sorted(families))
         raise ConfigError(f"data.sites: no site {unknown[0]!r} (there are: {known})")
     chosen = settings.sites or tuple(families)
+    for name in chosen:
+        if reason := wrong_name(name):
+            raise DataError(f"{_folder(_root(settings), name)}: {reason}")
     return tuple(sorted((name, families[name]) for name in set(chosen)))
 
 
@@ -70,9 +84,12 @@ def _check_held_out(held_out: Collection[str], names: tuple[tuple[str, str], ...
 def _read(root: Path, layout: Layout, name: str, seed: int) -> Site:
     site = layout.read(root, name, seed)
     if not site.train_good:
-        folder = root / name if (root / name).is_dir() else root
-        raise DataError(f"{folder}: no good image to train on")
+        raise DataError(f"{_folder(root, name)}: no good image to train on")
     return site
+
+
+def _folder(root: Path, name: str) -> Path:
+    return root / name if (root / name).is_dir() else root
 
 
 def load_sites(settings: Data, seed: int, held_out: Collection[str] = ()) -> tuple[Site, ...]:

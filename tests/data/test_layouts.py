@@ -6,6 +6,7 @@ from PIL import Image
 
 from bayfed.config import Data
 from bayfed.data import Site, SiteImage, load_sites, site_names
+from bayfed.data.describe import describe_sites
 from bayfed.data.files import FileSource
 from bayfed.data.layouts import find_layout
 from bayfed.errors import ConfigError, DataError
@@ -205,6 +206,15 @@ def test_site_without_a_good_image_names_its_folder(tmp_path):
     (tmp_path / "lid/train/good").mkdir(parents=True)
     with pytest.raises(DataError, match="lid: no good image"):
         load(tmp_path)
+
+
+def test_a_name_that_would_join_two_is_refused_naming_the_folder(tmp_path):
+    make_mvtec(tmp_path / "nut")
+    make_mvtec(tmp_path / "nut+bolt")
+    with pytest.raises(DataError, match=r"/nut\+bolt: a site's name cannot hold \+"):
+        load(tmp_path)
+    assert [site.name for site in load(tmp_path, sites=("nut",))] == ["nut"]
+    assert any("cannot hold +" in text for text in describe_sites(tmp_path)[1].errors)
 
 
 def test_selection_and_families(tmp_path):
