@@ -113,14 +113,14 @@ def _content(weights: Path | None, stated: str | None) -> str | None:
     try:
         found = file_hash(weights)
     except OSError as error:
-        raise WeightsError(f"{weights}: {error.strerror or error}") from error
+        raise WeightsError(f"{weights}: {error.strerror or error} (backbone.weights)") from error
     if stated not in (None, found):
         raise WeightsError(f"{weights}: sha256 {found}, the experiment states {stated}")
     return found
 
 
 def check_folder(job: Job) -> None:
-    """Check that the run's folder is new, or holds a run if it is to be resumed.
+    """Check that the run's folder is new or empty, or holds a run if it is to be resumed.
 
     Raises:
         ConfigError: it is not so.
@@ -132,6 +132,8 @@ def check_folder(job: Job) -> None:
         raise ConfigError(f"{job.out}: holds a run already; resume it or choose another folder")
     if job.resume and not job.out.is_dir():
         raise ConfigError(f"{job.out}: no run to resume")
+    if not used and (strangers := job.strangers()):
+        raise ConfigError(f"{job.out}: holds {strangers[0]!r}, no run; choose another folder")
     # Before anything is written: a refused resumption leaves the run as it was.
     config, hashed = job.out / "config.yaml", experiment_hash(job.experiment)
     if used and config.exists() and experiment_hash(load_experiment(config)) != hashed:

@@ -13,6 +13,20 @@ from bayfed.config import Experiment
 from bayfed.errors import FederationError
 from bayfed.folders import make_folder
 
+FILES = frozenset(
+    {
+        "checkpoints",
+        "config.yaml",
+        "flower.log",
+        "metrics.jsonl",
+        "outcome.json",
+        "report.html",
+        "results.csv",
+        "server.log",
+    }
+)
+"""What a run writes into its folder."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -59,6 +73,13 @@ class Job:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FederationError(f"{self.out}: another process still writes to it") from error
+
+    def strangers(self) -> list[str]:
+        """Return the names in the folder that no run writes, but those that begin with a dot."""
+        if not self.out.is_dir():
+            return []
+        names = {path.name for path in self.out.iterdir() if not path.name.startswith(".")}
+        return sorted(names - FILES)
 
     @property
     def history(self) -> Path:

@@ -54,8 +54,6 @@ def test_weights_are_named_by_their_content(tmp_path: Path) -> None:
     assert len({experiment_hash(job(str(path)).experiment) for path in (one, other)}) == 2
     with pytest.raises(WeightsError, match=r"other.safetensors: sha256 .*, the experiment states"):
         job(str(other), f"backbone.sha256={stated}")
-    with pytest.raises(WeightsError, match=r"nowhere.safetensors: No such file"):
-        job(str(tmp_path / "nowhere.safetensors"))
 
 
 def test_a_bundled_experiment_is_found_by_name(
@@ -99,6 +97,28 @@ def test_a_folder_that_holds_a_run_is_kept(tmp_path: Path) -> None:
     assert resolve(TINY, out=tmp_path, resume=True).resume
     with pytest.raises(ConfigError, match="not a folder"):
         resolve(TINY, out=tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, resume: bool) -> None:
+    for name in (".hidden", "config.yaml", "server.log", "outcome.json", "flower.log"):
+        (tmp_path / name).touch()  # what a run leaves that has failed at its start
+    assert resolve(TINY, out=tmp_path, resume=resume).out == tmp_path
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}: holds 'thesis\.tex', no run"):
+        resolve(TINY, out=tmp_path, resume=resume)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_notes_beside_a_run_do_not_keep_it_from_being_resumed(tmp_path: Path) -> None:
+    for name in ("results.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    assert resolve(TINY, out=tmp_path, resume=True).resume
+
+
+def test_weights_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=rf"^{tmp_path}/w\.safetensors: No such file .*backbone.weights"):
+        resolve(TINY, ["backbone.weights=w.safetensors"], base=tmp_path)
 
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
