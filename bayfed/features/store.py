@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from bayfed.data.site import SiteImage
 from bayfed.errors import DataError, NumericalError
 from bayfed.features.preprocess import square
+from bayfed.features.scratch import scratch_folder
 from bayfed.features.trunk import Trunk
 
 
@@ -140,8 +140,8 @@ class FeatureStore:
     def _write(self, missing: dict[str, SiteImage]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         key = hashlib.sha256("\n".join(missing).encode()).hexdigest()[:32]
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".writing-") as scratch:
-            array, listing = Path(scratch) / "block.npy", Path(scratch) / "block.txt"
+        with scratch_folder(self._folder) as scratch:
+            array, listing = scratch / "block.npy", scratch / "block.txt"
             self._compute(list(missing.values()), array)
             listing.write_text("\n".join(missing))
             array.replace(self._folder / f"{key}.npy")
