@@ -20,6 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from server import phase
+from server.job import Job
+
 _PAUSE = 0.25
 
 
@@ -44,8 +47,11 @@ class Tail:
 
 
 @contextmanager
-def follow(history: Path, rounds: int, console: Console) -> Iterator[None]:
-    """Show round, loss, AUROC, bytes and the remaining time while the body runs."""
+def follow(job: Job, console: Console) -> Iterator[None]:
+    """Show round, loss, AUROC, bytes and the remaining time while the body runs.
+
+    Before round 0 is done, what the server waits for stands there instead.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,8 +63,8 @@ def follow(history: Path, rounds: int, console: Console) -> Iterator[None]:
     )
     stop = threading.Event()
     with Progress(*columns, console=console, transient=False) as progress:
-        task = progress.add_task("starting", total=rounds, numbers="")
-        arguments = (Tail(history), progress, task, stop)
+        task = progress.add_task("starting", total=job.experiment.federation.rounds, numbers="")
+        arguments = (job, progress, task, stop)
         thread = threading.Thread(target=_watch, args=arguments, daemon=True)
         thread.start()
         try:
@@ -68,8 +74,8 @@ def follow(history: Path, rounds: int, console: Console) -> Iterator[None]:
             thread.join()
 
 
-def _watch(tail: Tail, progress: Progress, task: TaskID, stop: threading.Event) -> None:
-    seen: dict[str, Any] = {}
+def _watch(job: Job, progress: Progress, task: TaskID, stop: threading.Event) -> None:
+    tail, seen = Tail(job.history), dict[str, Any]()
     last = False
     while not last:
         last = stop.wait(_PAUSE)
@@ -77,6 +83,8 @@ def _watch(tail: Tail, progress: Progress, task: TaskID, stop: threading.Event) 
             seen |= {key: value for key, value in line.items() if value is not None}
             numbers = describe(seen)
             progress.update(task, description="round", completed=line["round"], numbers=numbers)
+        if not seen and (waiting := phase.read(job.phase)):
+            progress.update(task, description=waiting)
 
 
 def describe(line: dict[str, Any]) -> str:

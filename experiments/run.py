@@ -25,7 +25,7 @@ def run(job: Job, console: Console) -> Path:
     if backbone.weights is not None:
         shown = f"weights: {backbone.weights.name}, sha256 {backbone.sha256}"
         console.print(shown, highlight=False, soft_wrap=True)
-    with follow(job.history, job.experiment.federation.rounds, console):
+    with follow(job, console):
         start(job, clients)
     # Late: while the run goes on, this process is to be small.
     from bayfed.evaluation.summary import print_summary, select

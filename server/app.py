@@ -55,7 +55,10 @@ def serve(
         write_atomic(job.out / "config.yaml", dump_experiment(job.experiment).encode())
         with _log_file(job.out / "server.log"):
             log.info("run folder: %s", job.out)
-            _serve(grid, job, problem, finish)
+            try:
+                _serve(grid, job, problem, finish)
+            finally:
+                job.phase.unlink(missing_ok=True)
 
 
 def _serve(grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], object]) -> None:

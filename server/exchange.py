@@ -18,6 +18,8 @@ from strategies.wire import ERROR, INFO, Member, metrics_of
 log = logging.getLogger("bayfed.server")
 Refusal = Callable[[Message], str | None]
 """Why a reply must not be used, or ``None``."""
+Listener = Callable[[str, int, int], None]
+"""Is told the phase, how many have answered, and of how many."""
 _DEAD = ("ActorDiedError", "RayActorError", "ActorUnavailableError")
 
 
@@ -75,8 +77,8 @@ class Exchange:
     a network; this one looks more often, and ends at once when a worker has died.
     """
 
-    def __init__(self, grid: Grid, timeout: float) -> None:
-        self.grid, self.timeout = grid, timeout
+    def __init__(self, grid: Grid, timeout: float, tell: Listener = lambda *_: None) -> None:
+        self.grid, self.timeout, self.tell = grid, timeout, tell
         self.simulated = in_simulation(grid)
         self.pause = 0.01 if self.simulated else 0.5
 
@@ -101,6 +103,7 @@ class Exchange:
     def _send_and_receive(self, phase: str, messages: list[Message]) -> dict[str, Message]:
         for message in messages:
             message.metadata.ttl = self.timeout
+        self.tell(phase, 0, len(messages))
         waiting = set(self.grid.push_messages(messages)) - {None}
         received: dict[str, Message] = {}
         deadline = time.monotonic() + self.timeout
@@ -108,6 +111,8 @@ class Exchange:
             for reply in self.grid.pull_messages(waiting):
                 _check_worker(phase, reply)
                 received[reply.metadata.reply_to_message_id] = reply
+            if waiting & received.keys():
+                self.tell(phase, len(received), len(messages))
             waiting -= received.keys()
             if waiting:
                 time.sleep(self.pause)

@@ -20,6 +20,7 @@ FILES = frozenset(
         "flower.log",
         "metrics.jsonl",
         "outcome.json",
+        "phase.txt",
         "report.html",
         "results.csv",
         "server.log",
@@ -85,6 +86,11 @@ class Job:
     def history(self) -> Path:
         """The file with one line a round."""
         return self.out / "metrics.jsonl"
+
+    @property
+    def phase(self) -> Path:
+        """The file that says what a running server waits for."""
+        return self.out / "phase.txt"
 
     @property
     def results(self) -> Path:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,7 +20,7 @@ from bayfed.errors import CheckpointError, ConfigError, FederationError
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
-from server import checkpoints, history, results, sums
+from server import checkpoints, history, phase, results, sums
 from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
@@ -73,7 +74,7 @@ class Federation:
         self.grid, self.job, self.problem = grid, job, problem
         self.experiment = job.experiment
         self.settings = job.experiment.federation
-        self.exchange = Exchange(grid, self.settings.timeout)
+        self.exchange = Exchange(grid, self.settings.timeout, partial(phase.write, job.phase))
         self.identity = experiment_hash(self.experiment)
         self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
         self.members: list[Member] = []
@@ -184,14 +185,15 @@ class Federation:
         if not messages:
             raise FederationError(f"round {number}: no client takes part in training")
         cohort = self._cohort(number)
-        phase = f"round {number}"
         asked = list(zip(cohort, messages, strict=True))
-        replies = self.exchange.ask(phase, asked, self.strategy.refusal)
+        replies = self.exchange.ask(f"round {number}", asked, self.strategy.refusal)
         self._check_silence(replies)
         replies.require(self.settings.quorum)
         self.strategy.aggregate_train(number, replies.good.values())
         if not all(bool(torch.isfinite(value).all()) for value in self.strategy.theta.values()):
-            raise FederationError(f"{phase}: the parameters are no longer finite; lower server.lr")
+            raise FederationError(
+                f"round {number}: the parameters are no longer finite; lower server.lr"
+            )
         return replies
 
     def _check_silence(self, replies: Replies) -> None:
@@ -226,28 +228,26 @@ class Federation:
         exchanges: list[Replies] = []
         asked = [member for member in self.members if member.trains]
         for stage in range(STAGES if asked else 0):
-            phase = f"calibration {stage + 1} of round {number}"
+            name = f"calibration {stage + 1} of round {number}"
             records = {ARRAYS: arrays, CALIBRATION: pack(pooled)}
-            exchanges.append(self._query("query.calibrate", phase, number, records, asked))
+            exchanges.append(self._query("query.calibrate", name, number, records, asked))
             pooled |= sums.total(exchanges[-1])
         return pooled, exchanges
 
     def _query(
         self,
         kind: str,
-        phase: str,
+        name: str,
         number: int,
         records: Mapping[str, ArrayRecord],
         members: Sequence[Member],
     ) -> Replies:
         config = self.config(number)
         asked = [(member, instruction(member, kind, records, config)) for member in members]
-        return self._ask(phase, asked, sums.refusal)
+        return self._ask(name, asked, sums.refusal)
 
-    def _ask(
-        self, phase: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal
-    ) -> Replies:
-        replies = self.exchange.ask(phase, asked, refusal)
+    def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
+        replies = self.exchange.ask(name, asked, refusal)
         if asked:
             replies.require(self.settings.quorum)
         return replies
