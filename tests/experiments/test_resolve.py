@@ -117,9 +117,7 @@ def test_notes_beside_a_run_do_not_keep_it_from_being_resumed(tmp_path: Path) ->
 
 
 def test_weights_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(
-        WeightsError, match=r"/w\.safetensors: No such file .*\(backbone")
-    ):
+    with pytest.raises(WeightsError, match=r"/w\.safetensors: No such file .*\(backbone"):
         resolve(TINY, ["backbone.weights=w.safetensors"], base=tmp_path)
 
 
