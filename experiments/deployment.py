@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bayfed.errors import FederationError
-from experiments.processes import ROOT, Home, flower_home, free_port, start_superlink
+from experiments.processes import ROOT, Home, Program, flower_home, free_port, start_superlink
 from experiments.simulation import check, submit, wait
 from server import outcome
 from server.job import Job
@@ -28,13 +28,14 @@ def deploy(job: Job, nodes: Sequence[NodeConfig]) -> None:
         job.outcome.unlink(missing_ok=True)
     with outcome.recorded(job.outcome), flower_home(job.out / "flower.log") as home:
         ports = [free_port() for _ in nodes]
-        start_superexec(home, ports)  # first, for it has the most to load
+        superexec = start_superexec(home, ports)  # first, for it has the most to load
         superlink = start_superlink(home)
         for partition, (port, own) in enumerate(zip(ports, nodes, strict=True)):
             place: NodeConfig = {"partition-id": partition, "num-partitions": len(nodes)}
             start_supernode(home, superlink.port, port, {**place, **own})
         run = submit(home, job)
-        wait(superlink, job, "flwr-serverapp")
+        # A node may be lost, by the quorum; without this program no node answers.
+        wait(superlink, job, "flwr-serverapp", superexec.require)
         check(home, job, run)
 
 
@@ -50,10 +51,12 @@ def start_supernode(home: Home, superlink: int, port: int, config: NodeConfig) -
     )
 
 
-def start_superexec(home: Home, ports: Sequence[int]) -> None:
+def start_superexec(home: Home, ports: Sequence[int]) -> Program:
     """Start what runs the clients of the nodes on ``ports``."""
     addresses = [f"127.0.0.1:{port}" for port in ports]
-    home.start([sys.executable, "-P", str(ROOT / "experiments" / "superexec.py"), *addresses])
+    command = [sys.executable, "-P", str(ROOT / "experiments" / "superexec.py"), *addresses]
+    log = home.log.with_name("superexec.log")
+    return Program("experiments.superexec", home.start(command, log), log)
 
 
 def _toml(value: int | str) -> str:

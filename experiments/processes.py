@@ -62,15 +62,15 @@ class Home:
         own = {"PATH": path, "FLWR_HOME": str(self.folder / "flwr"), MARK: self.mark}
         return {**os.environ, **_OFFLINE, **own}
 
-    def start(self, command: Sequence[str]) -> psutil.Popen:
-        """Start a process that writes to the log."""
-        with self.log.open("ab") as log:
+    def start(self, command: Sequence[str], log: Path | None = None) -> psutil.Popen:
+        """Start a process that writes to the log, or to one of its own."""
+        with (log or self.log).open("ab") as output:
             return psutil.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -99,6 +99,37 @@ class Home:
                 log.write(done.stdout + done.stderr)
             raise FederationError(f"{' '.join(command[:2])} failed, see {self.log}")
         return done.stdout
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that a run cannot do without."""
+
+    name: str
+    process: psutil.Popen
+    log: Path
+
+    def require(self) -> None:
+        """Check that it has not ended.
+
+        Raises:
+            FederationError: it has; the message is the last line of its log.
+        """
+        code = self.process.poll()
+        if code is not None:
+            raise FederationError(
+                f"{self.name} has ended with code {code} ({last_line(self.log)}), see {self.log}"
+            )
+
+
+def last_line(log: Path, longest: int = 200) -> str:
+    """Return the last line of ``log`` that says something."""
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        if said:
+            return said[-1][:longest]
+    return "its log is empty"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from bayfed.config import dump_experiment
@@ -64,8 +65,16 @@ def submit(home: Home, job: Job, options: str = "") -> str:
     return str(answer["run-id"])
 
 
-def wait(superlink: SuperLink, job: Job, program: str) -> None:
+def wait(
+    superlink: SuperLink, job: Job, program: str, check: Callable[[], object] = lambda: None
+) -> None:
     """Return when the process of the run has ended, has failed, or lingers after the outcome.
+
+    Args:
+        superlink: It runs the server.
+        job: What is run.
+        program: That of the process.
+        check: Called again and again; raises where there is nothing left to wait for.
 
     Raises:
         FederationError: the SuperLink is gone, or never started the server.
@@ -75,6 +84,7 @@ def wait(superlink: SuperLink, job: Job, program: str) -> None:
     while alive or not seen:
         if superlink.process.poll() is not None:
             raise FederationError("Flower's SuperLink is gone")
+        check()
         alive = superlink.runs(program)
         seen = seen or alive
         if alive and not job.outcome.exists():

@@ -24,6 +24,7 @@ FILES = frozenset(
         "report.html",
         "results.csv",
         "server.log",
+        "superexec.log",
     }
 )
 """What a run writes into its folder."""

@@ -12,7 +12,7 @@ import pytest
 
 from bayfed.errors import FederationError
 from experiments import processes
-from experiments.processes import ROOT, flower_home, marked, stage
+from experiments.processes import ROOT, Program, flower_home, last_line, marked, stage
 
 
 def test_the_staged_app_holds_code_and_experiments_only(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def alive(process: psutil.Process) -> bool:
 RUNNER = """
 import sys, time
 from pathlib import Path
-from experiments.processes import ROOT, flower_home
+from experiments.processes import ROOT, Program, flower_home, last_line
 with flower_home(Path(sys.argv[1])) as home:
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
     home.start([sys.executable, "-c", child.format("import time; time.sleep(600)")])
@@ -97,3 +97,21 @@ def test_a_command_that_fails_points_to_the_log(tmp_path: Path) -> None:
             home.call([sys.executable, "-c", "import time; time.sleep(9)"], timeout=0.1)
         assert "OMP_NUM_THREADS" in home.environment()
     assert "why" in (tmp_path / "log").read_text()
+
+
+def test_a_program_that_has_ended_is_named_with_the_last_line_of_its_log(tmp_path: Path) -> None:
+    own = tmp_path / "superexec.log"
+    with flower_home(tmp_path / "log") as home:
+        lasting = home.start([sys.executable, "-c", "import time; time.sleep(600)"])
+        Program("lasting", lasting, home.log).require()
+        ended = home.start([sys.executable, "-c", "raise RuntimeError('no port\\n ')"], own)
+        ended.wait()
+        with pytest.raises(FederationError) as caught:
+            Program("superexec", ended, own).require()
+    text = "superexec has ended with code 1 (RuntimeError: no port), see"
+    assert str(caught.value) == f"{text} {own}"
+
+
+def test_a_log_that_says_nothing_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n \n")
+    assert last_line(tmp_path / "log") == last_line(tmp_path / "absent") == "its log is empty"

@@ -92,6 +92,14 @@ def test_a_superlink_that_is_gone_ends_the_wait(job: Job) -> None:
         wait(job, FakeSuperLink([], code=1))
 
 
+def test_a_program_that_is_needed_and_gone_ends_the_wait(job: Job) -> None:
+    def gone() -> None:
+        raise FederationError("superexec has ended")
+
+    with pytest.raises(FederationError, match="superexec has ended"):
+        simulation.wait(FakeSuperLink([True] * 9), job, "flwr-simulation", gone)  # type: ignore[arg-type]
+
+
 def test_a_run_that_never_starts_ends_the_wait(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "_GRACE", 0.1)
     with pytest.raises(FederationError, match=r"did not start the run within 0\.1 s"):
