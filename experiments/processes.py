@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bayfed", "clients", "server", "strategies", "experiments")
 MARK = "BAYFED_PROCESS_GROUP"
 _STARTUP = 60.0
+_EXCEPTION = re.compile(r"^(?:\w+\.)*\w+(?:Error|Exception|Timeout): .+", re.MULTILINE)
 _OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -132,6 +134,15 @@ def last_line(log: Path, longest: int = 200) -> str:
     return "its log is empty"
 
 
+def first_error(log: Path, longest: int = 200) -> str:
+    """Return the first exception that stands in ``log``: the others tend to follow from it."""
+    with suppress(OSError):
+        found = _EXCEPTION.search(log.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            return found.group().strip()[:longest]
+    return last_line(log, longest)
+
+
 @contextmanager
 def flower_home(log: Path) -> Iterator[Home]:
     """Yield a home with the app in it; at the end nothing that was started is left.
@@ -222,7 +233,9 @@ def start_superlink(home: Home, options: Sequence[str] = ()) -> SuperLink:
     deadline = time.monotonic() + _STARTUP
     while not _healthy(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise FederationError(f"Flower's SuperLink did not start, see {home.log}")
+            raise FederationError(
+                f"Flower's SuperLink did not start ({first_error(home.log)}), see {home.log}"
+            )
         time.sleep(0.1)
     return SuperLink(process, port)
 

@@ -62,6 +62,7 @@ def follow(job: Job, console: Console) -> Iterator[None]:
         TimeRemainingColumn(),
     )
     stop = threading.Event()
+    job.phase.unlink(missing_ok=True)  # of a run that was killed
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task("starting", total=job.experiment.federation.rounds, numbers="")
         arguments = (job, progress, task, stop)
@@ -72,6 +73,7 @@ def follow(job: Job, console: Console) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
+            job.phase.unlink(missing_ok=True)
 
 
 def _watch(job: Job, progress: Progress, task: TaskID, stop: threading.Event) -> None:

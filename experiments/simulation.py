@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from bayfed.config import dump_experiment
 from bayfed.errors import FederationError
-from experiments.processes import Home, SuperLink, flower_home, start_superlink
+from experiments.processes import Home, SuperLink, first_error, flower_home, start_superlink
 from server import outcome
 from server.job import Job
 
@@ -108,7 +108,9 @@ def check(home: Home, job: Job, run: str) -> None:
     status = final_status(home, run)
     if status != "finished:completed" or said.get("status") != outcome.COMPLETED:
         _keep_log(home, run)
-        raise FederationError(f"the run ended as {status or 'unknown'}, see {home.log}")
+        raise FederationError(
+            f"the run ended as {status or 'unknown'} ({first_error(home.log)}), see {home.log}"
+        )
 
 
 def _keep_log(home: Home, run: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bayfed.errors import FederationError
 from experiments import processes
-from experiments.processes import ROOT, Program, flower_home, last_line, marked, stage
+from experiments.processes import ROOT, Program, first_error, flower_home, last_line, marked, stage
 
 
 def test_the_staged_app_holds_code_and_experiments_only(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def alive(process: psutil.Process) -> bool:
 RUNNER = """
 import sys, time
 from pathlib import Path
-from experiments.processes import ROOT, Program, flower_home, last_line
+from experiments.processes import ROOT, Program, first_error, flower_home, last_line
 with flower_home(Path(sys.argv[1])) as home:
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
     home.start([sys.executable, "-c", child.format("import time; time.sleep(600)")])
@@ -115,3 +115,12 @@ def test_a_program_that_has_ended_is_named_with_the_last_line_of_its_log(tmp_pat
 def test_a_log_that_says_nothing_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n \n")
     assert last_line(tmp_path / "log") == last_line(tmp_path / "absent") == "its log is empty"
+    assert first_error(tmp_path / "log") == "its log is empty"
+
+
+def test_the_first_exception_of_a_log_is_the_cause_of_the_others(tmp_path: Path) -> None:
+    chain = "Traceback:\n  raise ValueError(\nray.exceptions.RayError: no memory\n\nThe above ...\n"
+    (tmp_path / "log").write_text(f"INFO: hello\n{chain}RuntimeError: crashed\nINFO: bye\n")
+    assert first_error(tmp_path / "log") == "ray.exceptions.RayError: no memory"
+    (tmp_path / "log").write_text("INFO: hello\nKilled\n")
+    assert first_error(tmp_path / "log") == "Killed"

@@ -44,9 +44,12 @@ def test_the_bar_shows_the_last_round(tmp_path: Path) -> None:
 
 def test_before_the_first_round_the_bar_shows_what_is_waited_for(tmp_path: Path) -> None:
     job, text = Job(fakes.experiment(rounds=2), tmp_path), io.StringIO()
+    phase.write(job.phase, "round 7", 0, 1)  # of a run that was killed
     with follow(job, Console(file=text, width=120)):
+        assert phase.read(job.phase) == ""
         phase.write(job.phase, "opening the data", 3, 11)
     assert text.getvalue().startswith("opening the data 3/11 ")
+    assert not job.phase.exists()
 
 
 def test_a_phase_that_is_half_written_is_no_phase(tmp_path: Path) -> None:
