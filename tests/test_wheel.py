@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
+from collections.abc import Iterable
+from email.parser import Parser
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +34,33 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def needed(requirements: Iterable[str]) -> dict[str, Distribution]:
+    """What ``requirements`` ask for, by name, with all that it asks for in turn."""
+    found: dict[str, Distribution] = {}
+    waiting = [(Requirement(text), "") for text in requirements]
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for own in ("", *requirement.extras):
+            key = f"{canonicalize_name(requirement.name)}[{own}]"
+            if key not in found:
+                found[key] = distribution(requirement.name)
+                waiting += [(Requirement(text), own) for text in found[key].requires or ()]
+    return found
+
+
+def link(packages: Path, requirements: Iterable[str]) -> None:
+    """Let ``packages`` hold the declared dependencies and nothing else of this environment."""
+    for found in needed(requirements).values():
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(str(found.locate_file(top)))
+
+
 @pytest.fixture(scope="module")
 def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel where the dependencies are, and this checkout is not."""
+    """Install the wheel beside the dependencies that it declares; this checkout is not there."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     made = call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=ROOT)
     assert made.returncode == 0, made.stderr
@@ -41,9 +69,23 @@ def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(*pip, "--no-deps", "--no-index", wheel, cwd=folder)
     assert done.returncode == 0, done.stderr
     (packages,) = folder.glob("lib/python3*/site-packages")
-    # A path in a .pth file is searched, but the .pth files inside it (the checkout's) are not.
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (metadata,) = packages.glob("bayfed-*.dist-info/METADATA")
+    link(packages, Parser().parsestr(metadata.read_text()).get_all("Requires-Dist") or [])
     return folder / "bin" / "bayfed"
+
+
+def test_nothing_but_the_wheel_and_what_it_declares_can_be_imported(
+    command: Path, tmp_path: Path
+) -> None:
+    names = "bayfed", "torch", "timm", "clients", "server", "experiments", "flwr", "pytest"
+    lines = "from importlib.util import find_spec; import sys", f"for name in {names}:"
+    show = "    spec = find_spec(name); print(spec.origin if spec else None)"
+    done = call(command.with_name("python"), "-c", "\n".join([*lines, show]), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    places = dict(zip(names, done.stdout.split(), strict=True))
+    assert Path(places["bayfed"]).is_relative_to(command.parents[1])
+    assert "None" not in (places["torch"], places["timm"])
+    assert {places[name] for name in names[3:]} == {"None"}
 
 
 def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
