@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -75,7 +76,7 @@ class Schedule:
     def _run_in(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
         running: dict[Future[Any], Task] = {}
-        pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts)
+        pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
         with _environment(_ONE_THREAD), pool:
             try:
                 while running or self._waiting:
@@ -129,10 +130,18 @@ class Schedule:
             lost += [self._waiting.pop(other.key) for other in needing]
 
 
-def _leave_interrupts() -> None:
-    """Let the parent alone decide what an interrupt ends."""
+def _follow_parent() -> None:
+    """Let the parent alone decide what an interrupt ends, and end with it if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(
+        target=_end_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)  # nobody is left to tell, and other threads may be computing
 
 
 @contextmanager

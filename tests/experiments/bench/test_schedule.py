@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import io
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -11,6 +14,7 @@ from bayfed.errors import DataError
 from experiments.bench.board import Board
 from experiments.bench.schedule import Schedule
 from experiments.bench.tasks import MEASURING, Task
+from experiments.processes import ROOT
 
 
 class Quiet:
@@ -73,6 +77,37 @@ def test_workers_give_the_same_results() -> None:
     assert sorted(alone) == sorted(together)
     assert failed_alone == failed_together
     assert list(failed_alone) == ["bad"]
+
+
+SLEEPERS = """
+import time
+from experiments.bench.schedule import Schedule
+from experiments.bench.tasks import MEASURING, Task
+
+class Quiet:
+    def look(self, running): ...
+    def done(self, task): ...
+
+tasks = {name: Task(name, MEASURING, name, time.sleep, (600,), ()) for name in "ab"}
+Schedule(tasks, print, Quiet()).run(2)
+"""
+
+
+def test_the_workers_of_a_killed_bench_end_with_it() -> None:
+    runner = psutil.Popen([sys.executable, "-c", SLEEPERS], cwd=ROOT)
+    workers: list[psutil.Process] = []
+    while runner.poll() is None and len(workers) < 2:
+        time.sleep(0.1)
+        children = runner.children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    for worker in workers:  # it is told of its parent once it has loaded what it needs
+        while worker.num_threads() < 2:
+            time.sleep(0.1)
+    runner.kill()
+    runner.wait()
+    _, left = psutil.wait_procs(workers, timeout=20)
+    assert len(workers) == 2
+    assert left == []
 
 
 def test_the_board_counts_rounds_and_never_more_than_there_are(tmp_path: Any) -> None:
