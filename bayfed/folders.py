@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bayfed.errors import ConfigError
@@ -21,3 +23,21 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """Create ``path`` before the body; where that fails, what was created is not left empty.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise

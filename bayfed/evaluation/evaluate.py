@@ -20,7 +20,7 @@ from bayfed.evaluation.supports import support_pictures
 from bayfed.evaluation.system import System, build_system, parameters
 from bayfed.evaluation.table import KEY, ResultRow, append_rows, read_rows, untimed
 from bayfed.features import StoredFeatures
-from bayfed.folders import make_folder
+from bayfed.folders import made_folder
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def evaluate_run(request: Request) -> Evaluated:
     same_shots = experiment.evaluation.shots == stated.evaluation.shots
     context = _context(experiment, protocol, training, request.run)
     results = (request.out or request.run) / "results.csv"
-    make_folder(results.parent)  # before anything is computed
-    rows = [
-        ResultRow(**context, **row)
-        for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
-    ]
-    _refuse_changes(results, rows)
+    with made_folder(results.parent):
+        rows = [
+            ResultRow(**context, **row)
+            for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
+        ]
+        _refuse_changes(results, rows)
     append_rows(results, rows)
     return Evaluated(rows, results, _notes(stated, same_shots, snapshots, training))
 

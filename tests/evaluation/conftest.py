@@ -29,10 +29,12 @@ TREE: dict[str, Any] = {
             "test_good": 5,
             "per_defect": 2,
             "kinds": ["hole", "scratch"],
-        }
+        },
+        "pasted": {"per_site": 2},
     },
     "backbone": {"width": 8, "image_size": 32, "grid": 4, "stages": [2, 3]},
     "method": {"inner": {"steps": 1}},
+    "episode": {"shots": 3, "normals": 2, "anomalies": 2},
     "evaluation": {"shots": 3, "draws": 2, "heatmaps": 2},
 }
 
