@@ -109,7 +109,11 @@ class Embedded(System):
     """A system with meta-parameters that embeds tokens by a linear head."""
 
     embedding: Annotated[int, Field(ge=2)] | None = None
-    """Output dimension of the head; empty = as many as the trunk has, starting at the identity."""
+    """Output dimension of the head; empty = as many as the trunk has, starting at the identity.
+
+    A posterior of the full covariance undoes an invertible head, but for the prior: the head can
+    choose what is seen, by training or by the inner loop, only if it is narrower.
+    """
     relu: bool = False
     """ReLU on the embeddings, before LayerNorm."""
     normalise: bool = False

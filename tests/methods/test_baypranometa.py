@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import optimize, stats
 
+from bayfed.config import load_experiment
 from bayfed.features import build_encoder
-from bayfed.methods import build_method
+from bayfed.methods import BayPrAnoMeta, build_method
 from bayfed.methods.losses import balanced_cross_entropy
 from bayfed.methods.prior import build_prior
 from bayfed.seeds import stream, torch_stream
 from tests import toys
 
 CPU = torch.device("cpu")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def double(params):
@@ -292,3 +295,50 @@ def test_the_low_rank_form_of_the_image_grain_equals_the_full_one(objective, nor
         for m, p in zip((low, full), exact, strict=True)
     ]
     torch.testing.assert_close(*weights)
+
+
+def scored_with(params, episode, **settings):
+    method = toys.method(exact=True, prior={"covariance": "full"}, **settings)
+    return method.score(method.adapt(params, episode.support[0]), episode.query[0])
+
+
+def test_an_invertible_head_is_undone_by_the_posterior_but_for_the_prior():
+    settings = {"inner": {"steps": 0}}
+    method = toys.method(exact=True, prior={"covariance": "full"}, **settings)
+    params = double(moved(method.initial(0)))
+    episode = toys.batch(1, dtype=np.float64)
+    other = double(moved(params, key=1))
+    # W = U W_0 carries the prior NIW(m, Psi) to NIW(U (m - b_0) + b, U Psi U^T).
+    carry = other["head.weight"] @ torch.linalg.inv(params["head.weight"])
+    prior = build_prior(params)
+    factor = torch.linalg.cholesky(carry @ prior.scale @ carry.mT)
+    carried = params | {
+        "head.weight": other["head.weight"],
+        "head.bias": other["head.bias"],
+        "prior.mean": carry @ (prior.mean - params["head.bias"]) + other["head.bias"],
+        "prior.factor": factor.tril(-1) + factor.diagonal().log().diag(),
+    }
+    found = [scored_with(p, episode, **settings) for p in (params, carried)]
+    torch.testing.assert_close(found[0].tokens, found[1].tokens)
+    torch.testing.assert_close(found[0].log_odds, found[1].log_odds)
+
+
+def test_a_narrower_head_is_not():
+    settings = {"inner": {"steps": 0}, "embedding": 2}
+    method = toys.method(exact=True, prior={"covariance": "full"}, **settings)
+    params = double(method.initial(0))
+    episode = toys.batch(1, dtype=np.float64)
+    turned = params | {"head.weight": params["head.weight"].roll(1, dims=1)}
+    found = [scored_with(p, episode, **settings).tokens for p in (params, turned)]
+    assert (found[0] - found[1]).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize(("name", "channels"), [("demo", 64), ("sites", 128)])
+def test_the_inner_loop_of_a_bundled_experiment_acts(name, channels):
+    settings = load_experiment(EXPERIMENTS / f"{name}.yaml").method
+    method = BayPrAnoMeta(settings, toys.encoder(channels, grid=10))
+    params = method.initial(0)
+    assert params["head.weight"].shape[0] < channels
+    episode = toys.batch(1, tokens=100, channels=channels)
+    step = method.adapt(params, episode.support[0]).fit.head.weight - params["head.weight"]
+    assert step.norm() > 0.005 * params["head.weight"].norm()
