@@ -45,7 +45,7 @@ def test_its_checkpoint_and_its_report_hold_no_parameters(job: Job) -> None:
     assert snapshot.calibration
     page = job.report.read_text(encoding="utf-8")
     assert "Nothing was trained" in page
-    assert "No closed law" in page
+    assert "No law of the model is asked to hold" in page
 
 
 def test_it_can_be_resumed_and_evaluated_again(job: Job, tmp_path: Path) -> None:
