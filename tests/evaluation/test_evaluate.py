@@ -22,6 +22,7 @@ from tests.evaluation.conftest import FinishedRun
 FEW = Synthetic(products=6, size=32, train_good=5, test_good=3, per_defect=1, kinds=("hole",))
 
 PASTED = {"per_site": 4}
+SMALL_EPISODE = {"shots": 2, "normals": 2}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,9 @@ def test_twins_among_the_good_images_do_not_change_the_supports(
         shutil.copytree(elsewhere / name, tmp_path / name)
         first = sorted((tmp_path / name / "train" / "good").iterdir())[0]
         shutil.copy(first, first.with_name("000_twin.png"))
-    run = finished(data={"source": "folders", "root": str(tmp_path), "pasted": PASTED})
+    run = finished(
+        data={"source": "folders", "root": str(tmp_path), "pasted": PASTED}, episode=SMALL_EPISODE
+    )
     before = untimed_rows(run / "results.csv")
     evaluate_run(Request(run))
     assert untimed_rows(run / "results.csv") == before
@@ -106,7 +109,7 @@ def test_training_images_out_of_reach_are_mentioned(
     first, other = site_names(elsewhere)[:2]
     shutil.copytree(elsewhere / first, tmp_path / "data" / first)
     data = {"source": "folders", "root": str(tmp_path / "data"), "pasted": PASTED}
-    run = finished(data=data)
+    run = finished(data=data, episode=SMALL_EPISODE)
     wanted = Request(run, elsewhere, sites=(other,), out=tmp_path / "new")
     assert evaluate_run(wanted).notes == ()
     (tmp_path / "data").rename(tmp_path / "moved")
