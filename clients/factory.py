@@ -12,7 +12,7 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
-from bayfed.episodes import Pools, is_held_out, training_pools, without_copies
+from bayfed.episodes import Pools, is_held_out, seen_pools, training_pools, without_copies
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
@@ -117,7 +117,12 @@ class Factory:
     @cached_property
     def _samplers(self) -> list[EpisodeSampler]:
         return [
-            EpisodeSampler(h.pools, h.features, self._encoder, self._experiment.episode)
+            EpisodeSampler(
+                _seen(h.pools, self._experiment),
+                h.features,
+                self._encoder,
+                self._experiment.episode,
+            )
             for h in self._training
         ]
 
@@ -149,7 +154,7 @@ class Factory:
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
         for holding in self._training:
-            site, good = holding.pools.site, holding.pools.train_good
+            site, good = holding.pools.site, _seen(holding.pools, self._experiment).train_good
             order = stream(self._experiment.seed, "statistics", site).permutation(len(good))
             normals = holding.features.read([good[i].name for i in order[:NORMALS]])
             first, last = self._spec.shares.get(site, (0.0, 1.0))
@@ -225,9 +230,15 @@ def _trains(pools: Pools, spec: ClientSpec, experiment: Experiment) -> bool:
     """Tell whether a site is trained on; of a mixture, a share too small for an episode is not."""
     if pools.site not in spec.shares:
         return pools.site in spec.training
-    episode, shots = experiment.episode, experiment.evaluation.shots
-    needed = max(episode.shots + episode.normals + 1, shots)
-    return len(pools.train_good) >= needed and bool(pools.train_anomalies)
+    episode, seen = experiment.episode, _seen(pools, experiment)
+    fills = len(seen.train_good) >= episode.shots + episode.normals + 1
+    measurable = len(pools.train_good) >= experiment.evaluation.shots
+    return fills and measurable and bool(seen.train_anomalies)
+
+
+def _seen(pools: Pools, experiment: Experiment) -> Pools:
+    """Return what episodes are drawn from."""
+    return seen_pools(pools, experiment.evaluation.calibration, experiment.seed)
 
 
 def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayfed.config import Experiment
 from bayfed.data.files import FileSource
-from bayfed.episodes import Pools
+from bayfed.episodes import Pools, seen_pools
 from bayfed.features import build_encoder, resolve_device
 from bayfed.methods import build_method
 from clients.overlap import check_pictures
@@ -40,7 +40,8 @@ def check_pools(pools: Pools, experiment: Experiment, trains: bool) -> None:
         ProtocolError: the site has too few images.
     """
     if trains and experiment.federation.rounds:
-        pools.need_episode(experiment.episode.shots, experiment.episode.normals)
+        seen = seen_pools(pools, experiment.evaluation.calibration, experiment.seed)
+        seen.need_episode(experiment.episode.shots, experiment.episode.normals)
     shots = experiment.evaluation.shots
     pools.need(shots, f"{shots} shots")
     if experiment.method.grain == "patch":

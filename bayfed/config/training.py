@@ -69,5 +69,8 @@ class Evaluation(Settings):
     """With one there is no spread of the support's scores, hence no pooled p-value."""
     draws: Count = 3
     fpr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    calibration: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a site's good training images that no episode sees and whose scores make the pooled
+    p-values; with 0 they come from images that training has seen."""
     heatmaps: Annotated[int, Field(ge=0)] = 4
     """Sites shown with heatmaps in the report."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bayfed.config import Evaluation
-from bayfed.episodes import Pools, draw_supports
+from bayfed.episodes import Pools, calibration_normals, draw_supports
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
@@ -54,11 +54,12 @@ def calibrate_site(
     if settings.shots < SMALLEST_SUPPORT:
         return {}
     owns, rests = [], []
+    normals = calibration_normals(pools, settings.calibration, seed)
     for support in draw_supports(pools, settings.shots, seed, settings.draws).values():
         adapted = method.adapt(params, read_support(features, support, method.turns))
         owns.append(method.support_scores(adapted))
         if pooled:
-            rest = [i.name for i in pools.train_good if i not in support]
+            rest = [i.name for i in normals if i not in support]
             rests.append(image_scores(method, adapted, features, rest))
     return null_sums(rests, owns, pooled) if pooled else spread_sums(owns)
 

@@ -34,9 +34,9 @@ LAWS = {
     ),
     "pooled": (
         "A p-value is read off the pooled scores of the training sites' good training images "
-        "outside the support, shifted and scaled by the leave-one-image-out scores of the "
-        "site's own support; every training site weighs the same. No law of the model is asked "
-        "to hold."
+        "outside the support, those that were held back from every episode if any were, shifted "
+        "and scaled by the leave-one-image-out scores of the site's own support; every training "
+        "site weighs the same. No law of the model is asked to hold."
     ),
 }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
-from bayfed.episodes import Pools, draw_supports
+from bayfed.episodes import Pools, calibration_normals, draw_supports
 from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, image_scores
 from bayfed.evaluation.site import (
     detection_columns,
@@ -90,8 +90,9 @@ def measure_site(
         NumericalError: a score is not finite.
     """
     supports = draw_supports(view.pools, settings.shots, seed, settings.draws)
+    normals = calibration_normals(view.pools, settings.calibration, seed) if calibrates else ()
     return tuple(
-        _draw(method, params, view, images, draw, scores, calibrates)
+        _draw(method, params, view, images, draw, scores, normals)
         for draw, images in supports.items()
     )
 
@@ -103,7 +104,7 @@ def _draw(
     images: Sequence[SiteImage],
     draw: int,
     scores: bool,
-    calibrates: bool,
+    normals: Sequence[SiteImage],
 ) -> Drawn:
     pools, features, masks = view
     chosen = {image.name for image in images}
@@ -112,8 +113,8 @@ def _draw(
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
     rest: list[str] = []
-    if calibrates and len(images) >= SMALLEST_SUPPORT:
-        rest = [image.name for image in pools.train_good if image.name not in chosen]
+    if len(images) >= SMALLEST_SUPPORT:
+        rest = [image.name for image in normals if image.name not in chosen]
     drawn = Drawn(
         own=method.support_scores(adapted).numpy(),
         rest=image_scores(method, adapted, features, rest).numpy(),
