@@ -69,9 +69,12 @@ def folders(root: Path, count: int) -> list[Path]:
     """Return the first ``count`` folders in ``root``, one for each node.
 
     Raises:
-        FederationError: there are fewer.
+        FederationError: there are fewer, or ``root`` cannot be read.
     """
-    found = sorted(path for path in root.iterdir() if path.is_dir())[:count]
+    try:
+        found = sorted(path for path in root.iterdir() if path.is_dir())[:count]
+    except OSError as error:
+        raise FederationError(f"{root}: {error.strerror or error}") from error
     if len(found) < count:
         raise FederationError(f"{root}: {count} folders are needed, {len(found)} found")
     return found

@@ -111,6 +111,8 @@ def _content(weights: Path | None, stated: str | None) -> str | None:
     if weights is None:
         return stated
     try:
+        if weights.exists() and not weights.is_file():
+            raise WeightsError(f"{weights}: not a regular file (backbone.weights)")
         found = file_hash(weights)
     except OSError as error:
         raise WeightsError(f"{weights}: {error.strerror or error} (backbone.weights)") from error

@@ -20,11 +20,13 @@ def run(job: Job, console: Console) -> Path:
         BayfedError: the run failed.
     """
     clients = len(client_specs(job.experiment))
-    console.print(f"{job.experiment.name}: {clients} clients, {job.out}", highlight=False)
+    console.print(
+        f"{job.experiment.name}: {clients} clients, {job.out}", markup=False, highlight=False
+    )
     backbone = job.experiment.backbone
     if backbone.weights is not None:
         shown = f"weights: {backbone.weights.name}, sha256 {backbone.sha256}"
-        console.print(shown, highlight=False, soft_wrap=True)
+        console.print(shown, markup=False, highlight=False, soft_wrap=True)
     with follow(job, console):
         start(job, clients)
     # Late: while the run goes on, this process is to be small.
@@ -37,7 +39,7 @@ def run(job: Job, console: Console) -> Path:
         finish_run(job.out, simulated=True)
     rows = select(read_rows(job.results), shots=job.experiment.evaluation.shots)
     print_summary(rows, console)
-    console.print(f"report: {job.report}", highlight=False, soft_wrap=True)
+    console.print(f"report: {job.report}", markup=False, highlight=False, soft_wrap=True)
     return job.report
 
 

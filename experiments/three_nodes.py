@@ -74,7 +74,7 @@ def draw(root: Path) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("experiment", nargs="?", default="demo")
+    parser.add_argument("experiment", nargs="?", default="three_nodes")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--data", type=Path, help="folder with one folder for each node")

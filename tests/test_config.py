@@ -169,3 +169,19 @@ def test_any_tree_is_an_experiment_or_a_one_line_error(tree):
 @given(st.floats(0.001, 1), st.integers(1, 2000))
 def test_a_fraction_of_the_tokens_is_at_least_one_and_at_most_all(fraction, tokens):
     assert fraction * tokens <= top_count(fraction, tokens) <= tokens
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", ".hidden", "", "a\x00"])
+def test_a_name_that_would_be_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        parse_experiment({"name": name})
+
+
+def test_nesting_without_end_is_one_line(tmp_path: Path) -> None:
+    deep = "[" * 20000
+    (tmp_path / "deep.yaml").write_text(f"a: {deep}")
+    with pytest.raises(ConfigError, match="not a YAML file"):
+        load_experiment(tmp_path / "deep.yaml")
+    (tmp_path / "flat.yaml").write_text("seed: 1")
+    with pytest.raises(ConfigError, match="is not a YAML value"):
+        load_experiment(tmp_path / "flat.yaml", [f"seed={deep}"])

@@ -41,5 +41,5 @@ def evaluate_command(
     evaluated, console = evaluate_run(request), Console()
     print_summary(evaluated.rows, console)
     for note in evaluated.notes:
-        console.print(note, highlight=False)
-    console.print(f"results: {evaluated.results}", highlight=False, soft_wrap=True)
+        console.print(note, markup=False, highlight=False)
+    console.print(f"results: {evaluated.results}", markup=False, highlight=False, soft_wrap=True)

@@ -32,7 +32,8 @@ _HARMLESS = {
 class Experiment(Settings):
     """Everything that defines a run."""
 
-    name: str = "experiment"
+    name: Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$")] = "experiment"
+    """Also of the run's folder, hence no path."""
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: Data = Data()

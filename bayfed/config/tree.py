@@ -38,7 +38,11 @@ def _read(path: Path) -> Tree:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # also no UTF-8, or a date out of range
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also no UTF-8, or a date out of range
         raise ConfigError(f"{path}: not a YAML file") from error
     if tree is None:
         return {}
@@ -86,5 +90,5 @@ def assign(tree: Tree, text: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"setting {key!r}: {value!r} is not a YAML value") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"setting {key!r}: {value[:60]!r} is not a YAML value") from error

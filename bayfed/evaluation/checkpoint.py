@@ -76,7 +76,9 @@ def read(path: Path, experiment: str | None) -> Snapshot:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         sound = header["digest"] == digest(tensors)
         numbers = int(header["round"]), int(header["history"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path}: not a readable checkpoint") from error
     if not sound:
         raise CheckpointError(f"{path}: the tensors are not those that were written")

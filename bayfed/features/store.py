@@ -117,7 +117,9 @@ class FeatureStore:
         """Return where each wanted digest is kept."""
         found: dict[str, tuple[Path, int]] = {}
         for listing in sorted(self._folder.glob("*.txt")):
-            for row, digest in enumerate(listing.read_text().split()):
+            for row, digest in enumerate(
+                listing.read_text(encoding="ascii", errors="replace").split()
+            ):
                 if digest in wanted:
                     found.setdefault(digest, (listing.with_suffix(".npy"), row))
         return found

@@ -27,13 +27,13 @@ class Board:
 
     def __init__(self, tasks: Mapping[str, Task], console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", markup=False),
         )
         self._progress = Progress(*columns, console=console)
         self._tails: dict[str, Tail] = {}

@@ -54,7 +54,7 @@ def write_report(
     page = write_bench_report(folder.path, findings)
     _show(findings, console)
     for path in (folder.results, folder.path / "results.md", page):
-        console.print(f"{path.suffix[1:]}: {path}", highlight=False, soft_wrap=True)
+        console.print(f"{path.suffix[1:]}: {path}", markup=False, highlight=False, soft_wrap=True)
     return page
 
 

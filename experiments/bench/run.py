@@ -49,6 +49,7 @@ def run(request: Request, console: Console) -> Path | None:
     console.print(
         f"{asked.name}: {len(named)} systems, {len(planned)} cells, "
         f"{len(planned) - len(todo)} of them done, {folder.path}",
+        markup=False,
         highlight=False,
     )
     missed = measure(todo, folder, asked.bench.workers or os.cpu_count() or 1, console)

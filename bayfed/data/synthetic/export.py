@@ -35,11 +35,12 @@ def write_sites(sites: Iterable[Site], directory: Path) -> int:
     Raises:
         DataError: a site is already there, or a file cannot be written.
     """
-    count = 0
+    count, sites = 0, list(sites)
+    for site in sites:  # all of them, before anything is written
+        if (directory / site.name).exists():
+            raise DataError(f"{directory / site.name}: already exists")
     for site in sites:
         folder = directory / site.name
-        if folder.exists():
-            raise DataError(f"{folder}: already exists")
         try:
             for image in site.images:
                 _write(folder, image)
