@@ -33,3 +33,13 @@ class CheckpointError(BayfedError):
 
 class FederationError(BayfedError):
     """A round could not be completed: a bad reply, a failed client, a lost quorum."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of ``error``, with its type if it is no mistake of a user.
+
+    >>> one_line(ZeroDivisionError("no  way"))
+    'ZeroDivisionError: no way'
+    """
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, BayfedError) else f"{type(error).__name__}: {text}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from bayfed.errors import BayfedError
+from bayfed.errors import BayfedError, one_line
 from clients.local import simulated
 from clients.session import Session, identity, read
 from strategies.fedavg import Averaging, local_update
@@ -57,10 +57,7 @@ def _failure(
             name = f"node {context.node_id}"
     else:
         name = session.name()
-    text = " ".join(str(error).split()) or "no message"
-    if not isinstance(error, BayfedError):
-        text = f"{type(error).__name__}: {text}"
-    return RecordDict({ERROR: ConfigRecord({"name": name, "message": text[:500]})})
+    return RecordDict({ERROR: ConfigRecord({"name": name, "message": one_line(error)[:500]})})
 
 
 @app.query("describe")

@@ -251,8 +251,8 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
 
 def _pictures(experiment: Experiment, system: System, pools: Pools) -> tuple[SiteImage, ...]:
     """Return what is read of a site: defects to train on only where something is trained."""
-    training = pools.training if experiment.method.trains else pools.train_good
+    anomalies = _seen(pools, experiment).train_anomalies if experiment.method.trains else ()
     turns = system.method.turns
     supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
-    pictures = (*training, *pools.testing, *supports)
+    pictures = (*pools.train_good, *anomalies, *pools.testing, *supports)
     return tuple({picture.name: picture for picture in pictures}.values())

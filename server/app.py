@@ -14,12 +14,11 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from bayfed.config import dump_experiment
-from bayfed.errors import BayfedError, FederationError
+from bayfed.errors import BayfedError, FederationError, one_line
 from bayfed.evaluation.atomic import write_atomic
 from server import outcome
 from server.exchange import in_simulation
 from server.job import Job
-from server.outcome import one_line
 from server.rounds import Problem, run_rounds
 
 log = logging.getLogger("bayfed.server")

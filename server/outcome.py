@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bayfed.errors import BayfedError
+from bayfed.errors import one_line
 from bayfed.evaluation.atomic import write_atomic
 
 COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
@@ -35,16 +35,6 @@ def record(path: Path, error: BaseException) -> None:
         write(path, FAILED, one_line(error))
     else:
         write(path, INTERRUPTED)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of ``error``, with its type if it is no mistake of a user.
-
-    >>> one_line(ZeroDivisionError("no  way"))
-    'ZeroDivisionError: no way'
-    """
-    text = " ".join(str(error).split())
-    return text if isinstance(error, BayfedError) else f"{type(error).__name__}: {text}"
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,6 +79,14 @@ class Cell:
             for measured in self.scored
             for draw in range(self.draws)
         }
+
+    def is_in(self, done: Set[tuple[Any, ...]]) -> bool:
+        """Tell whether its rows are among those with the keys ``done``.
+
+        They enter the table together, and a later draw of the same images has no row: the
+        first draw stands for all.
+        """
+        return {key for key in self.keys if key[-1] == 0} <= done
 
 
 CONTEXT = (

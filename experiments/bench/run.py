@@ -44,7 +44,7 @@ def run(request: Request, console: Console) -> Path | None:
     planned = list(cells(asked.name, named, asked.bench))
     check_sites(planned)
     done = keys_of(folder.rows())
-    todo = [cell for cell in planned if not cell.keys <= done]
+    todo = [cell for cell in planned if not cell.is_in(done)]
     folder.claim(asked.systems, {"finetune_rounds": asked.bench.finetune_rounds})
     console.print(
         f"{asked.name}: {len(named)} systems, {len(planned)} cells, "

@@ -14,7 +14,7 @@ from bayfed.config import Experiment, experiment_hash
 from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import training_pools, without_copies
-from bayfed.errors import BayfedError, FederationError
+from bayfed.errors import BayfedError, FederationError, one_line
 from experiments.bench.arms import Training, is_unseen
 from server.job import Job
 
@@ -181,5 +181,4 @@ def attempt(function: Any, *arguments: Any) -> Any:
     except (BayfedError, KeyboardInterrupt):
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise FederationError(f"{type(error).__name__}: {text}") from error
+        raise FederationError(one_line(error)) from error

@@ -13,14 +13,11 @@ from bayfed.evaluation.bench.compare import (
     paired,
     site_means,
 )
-from bayfed.evaluation.report_tables import EMPTY, HEADINGS, PlainTable, number
+from bayfed.evaluation.report_tables import CALIBRATION, EMPTY, HEADINGS, PlainTable, number
 from bayfed.evaluation.summary import CONTROL
 from bayfed.metrics.intervals import Interval
 
 METRICS = ("image_auprc", "f1_max", "pixel_auroc", "aupro", "fpr_at_fnr10")
-CALIBRATION = (
-    "cover90", "cover95", "cover99", "ece", "ks", "fpr_at_threshold", "fnr_at_threshold",
-)  # fmt: skip
 COSTS = {"model_bytes": 1e-3, "fit_seconds": 1e3, "score_seconds": 1e3}
 _HEADINGS = HEADINGS | {
     "fpr_at_fnr10": "FPR at FNR 10 %",

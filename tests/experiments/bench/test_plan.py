@@ -37,6 +37,16 @@ def test_a_cell_for_each_seed_protocol_arm_and_number_of_shots() -> None:
     assert len(keys) == 16 * len(SITES) * 2
 
 
+def test_a_cell_is_in_the_table_though_later_draws_repeated_its_support() -> None:
+    (cell,) = planned(("none",))
+    first = {key for key in cell.keys if key[-1] == 0}
+    assert len(first) == len(SITES)
+    assert cell.is_in(cell.keys)
+    assert cell.is_in(first)
+    assert not cell.is_in(first - {next(iter(first))})
+    assert not cell.is_in(cell.keys - first)
+
+
 def test_new_product_leaves_out_each_family_whole() -> None:
     found = planned(protocols=["new-product"])
     assert [scored(cell) for cell in found] == [["bolt_00", "metal_00"], ["cap_00"], ["fabric_00"]]
