@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RIVALS := .venv-rivals
 DEMO_FLAGS ?=
 TEST_FLAGS ?= -n 2 --dist loadgroup
 
@@ -9,10 +10,10 @@ TEST_FLAGS ?= -n 2 --dist loadgroup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow lint rivals clean clean-rivals
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-13s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Create .venv and install the project with all that it needs
 
@@ -38,6 +39,16 @@ test: lint ## Check everything that is fast; the last line is pytest's
 test-slow: install ## Run the tests that take longer than a minute
 	@$(BIN)/pytest -m slow || test $$? -eq 5  # 5: no test is that slow yet
 
-clean: ## Remove what tools leave behind; .venv and runs stay
+rivals: $(RIVALS)/.installed ## Create .venv-rivals, with the libraries that some benchmarks compare with
+
+$(RIVALS)/.installed: experiments/rivals/requirements.txt
+	@test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+clean-rivals: ## Remove .venv-rivals
+	rm -rf $(RIVALS)
+
+clean: ## Remove what tools leave behind; environments and runs stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
