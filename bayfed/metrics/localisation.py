@@ -71,13 +71,29 @@ def _collect(maps: Sequence[Map], masks: Sequence[Truth]) -> _Pixels | None:
     return _Pixels(ordered, np.concatenate(defective), np.concatenate(sizes), components)
 
 
-def _area(pixels: _Pixels, weights: NDArray[np.float64], limit: float) -> float:
-    """Integrate the weighted curve from FPR 0 to ``limit``."""
+class _Curve(NamedTuple):
+    """Where each defective pixel enters, the lowest score first."""
+
+    component: NDArray[np.float64]  # (m,) as in _Pixels
+    components: int
+    x0: NDArray[np.float64]  # (m,)
+    x1: NDArray[np.float64]  # (m,)
+
+
+def _curve(maps: Sequence[Map], masks: Sequence[Truth]) -> _Curve | None:
+    pixels = _collect(maps, masks)
+    if pixels is None:
+        return None
     order = np.argsort(pixels.defective)
-    values, weights = pixels.defective[order], weights[order]
-    total = pixels.good.size
+    values, total = pixels.defective[order], pixels.good.size
     x0 = 1.0 - np.searchsorted(pixels.good, values, side="right") / total
     x1 = 1.0 - np.searchsorted(pixels.good, values, side="left") / total
+    return _Curve(pixels.component[order], pixels.components, x0, x1)
+
+
+def _area(curve: _Curve, weights: NDArray[np.float64] | float, limit: float) -> float:
+    """Integrate the weighted curve from FPR 0 to ``limit``."""
+    x0, x1 = curve.x0, curve.x1
     width = np.where(x1 > x0, x1 - x0, 1.0)
     ramp = np.clip(limit - x0, 0.0, x1 - x0)
     flat = np.clip(limit - x1, 0.0, None)
@@ -104,13 +120,12 @@ def pixel_auroc(maps: Sequence[Map], masks: Sequence[Truth]) -> float | None:
     >>> pixel_auroc([np.array([[0.1, 0.4], [0.35, 0.8]])], [np.array([[0, 0], [1, 1]]) > 0])
     0.75
     """
-    pixels = _collect(maps, masks)
-    return None if pixels is None else _auroc(pixels)
+    curve = _curve(maps, masks)
+    return None if curve is None else _auroc(curve)
 
 
-def _auroc(pixels: _Pixels) -> float:
-    size = pixels.defective.size
-    return _area(pixels, np.full(size, 1.0 / size), 1.0)
+def _auroc(curve: _Curve) -> float:
+    return _area(curve, 1.0 / curve.x0.size, 1.0)
 
 
 def aupro(maps: Sequence[Map], masks: Sequence[Truth], limit: float = LIMIT) -> float | None:
@@ -144,12 +159,12 @@ def aupro(maps: Sequence[Map], masks: Sequence[Truth], limit: float = LIMIT) -> 
     """
     if not 0.0 < limit <= 1.0:
         raise DataError(f"limit {limit}: the false-positive rate must be in (0, 1]")
-    pixels = _collect(maps, masks)
-    return None if pixels is None else _overlap(pixels, limit)
+    curve = _curve(maps, masks)
+    return None if curve is None else _overlap(curve, limit)
 
 
-def _overlap(pixels: _Pixels, limit: float) -> float:
-    return _area(pixels, 1.0 / (pixels.component * pixels.components), limit) / limit
+def _overlap(curve: _Curve, limit: float) -> float:
+    return _area(curve, 1.0 / (curve.component * curve.components), limit) / limit
 
 
 def localisation(maps: Sequence[Map], masks: Sequence[Truth]) -> dict[str, float | None]:
@@ -158,7 +173,7 @@ def localisation(maps: Sequence[Map], masks: Sequence[Truth]) -> dict[str, float
     >>> localisation([np.array([[0.1, 0.4], [0.9, 0.8]])], [np.array([[0, 0], [1, 1]]) > 0])
     {'pixel_auroc': 1.0, 'aupro': 1.0}
     """
-    pixels = _collect(maps, masks)
-    if pixels is None:
+    curve = _curve(maps, masks)
+    if curve is None:
         return {"pixel_auroc": None, "aupro": None}
-    return {"pixel_auroc": _auroc(pixels), "aupro": _overlap(pixels, LIMIT)}
+    return {"pixel_auroc": _auroc(curve), "aupro": _overlap(curve, LIMIT)}
