@@ -1,14 +1,12 @@
-"""Distances to the nearest vector of a memory, by matrix products in pieces that fit a cache."""
+"""Distances to the nearest vector of a memory, by products of blocks that fit a cache."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-PIECE = 1 << 21
-"""Products held at once, in numbers."""
+SIDE = 640
+"""Queries, and vectors of the memory, of one product: both in a core's own cache."""
 
 
 def nearest_distance(queries: Tensor, memory: Tensor) -> Tensor:
@@ -28,9 +26,7 @@ def nearest_distance(queries: Tensor, memory: Tensor) -> Tensor:
     centre = memory.mean(0)
     queries, memory = queries - centre, memory - centre
     offset = -0.5 * memory.square().sum(-1)
-    best = torch.cat(
-        [torch.addmm(offset, part, memory.mT).amax(-1) for part in _pieces(queries, memory)]
-    )
+    best = _largest(queries, memory, offset)
     return (queries.square().sum(-1) - 2 * best).clamp(min=0).sqrt()
 
 
@@ -46,9 +42,20 @@ def cosine_distance(queries: Tensor, memory: Tensor) -> Tensor:
     >>> cosine_distance(torch.eye(2), torch.tensor([[1.0, 0.0]])).tolist()
     [0.0, 1.0]
     """
-    return 1 - torch.cat([(part @ memory.mT).amax(-1) for part in _pieces(queries, memory)])
+    return 1 - _largest(queries, memory)
 
 
-def _pieces(queries: Tensor, memory: Tensor) -> Iterator[Tensor]:
-    rows = max(1, PIECE // len(memory))
-    return (queries[i : i + rows] for i in range(0, len(queries), rows))
+def _largest(queries: Tensor, memory: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Return the largest of each query's products with the memory, plus an offset, ``(n,)``."""
+    found = []
+    for part in queries.split(SIDE):
+        best = part.new_full((len(part),), -torch.inf)
+        for start in range(0, len(memory), SIDE):
+            some = memory[start : start + SIDE].mT
+            if offset is None:
+                products = part @ some
+            else:
+                products = torch.addmm(offset[start : start + SIDE], part, some)
+            torch.maximum(best, products.amax(-1), out=best)
+        found.append(best)
+    return torch.cat(found)

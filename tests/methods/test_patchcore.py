@@ -28,9 +28,9 @@ def adapted(support: torch.Tensor, channels: int, **changes):
     return method, method.adapt(method.initial(0), support)
 
 
-@pytest.mark.parametrize("piece", [1, 50, 1 << 20])
-def test_nearest_distances_equal_those_of_sklearn(piece, monkeypatch):
-    monkeypatch.setattr(module, "PIECE", piece)
+@pytest.mark.parametrize("side", [1, 7, 40, 640])
+def test_nearest_distances_equal_those_of_sklearn(side, monkeypatch):
+    monkeypatch.setattr(module, "SIDE", side)
     queries, memory = random(40, 6) + 100, random(30, 6, key=1) + 100
     for metric, found in (
         ("euclidean", nearest_distance(queries, memory)),
