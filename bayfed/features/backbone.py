@@ -35,7 +35,8 @@ class Backbone:
         """Scale ``(n, 3, s, s)`` uint8 to [0, 1], then subtract the mean and divide by the std."""
         mean = torch.tensor(self.mean, device=images.device)[:, None, None]
         std = torch.tensor(self.std, device=images.device)[:, None, None]
-        return (images.float() / 255 - mean) / std
+        values = images.to(torch.float32, copy=True)
+        return values.div_(255).sub_(mean).div_(std)  # in place: a copy costs as much as a division
 
 
 def build_backbone(settings: BackboneSettings, generator: torch.Generator) -> Backbone:

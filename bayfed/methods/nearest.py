@@ -48,7 +48,8 @@ def cosine_distance(queries: Tensor, memory: Tensor) -> Tensor:
 def _largest(queries: Tensor, memory: Tensor, offset: Tensor | None = None) -> Tensor:
     """Return the largest of each query's products with the memory, plus an offset, ``(n,)``."""
     found = []
-    for part in queries.split(SIDE):
+    for first in range(0, len(queries), SIDE):
+        part = queries[first : first + SIDE]
         best = part.new_full((len(part),), -torch.inf)
         for start in range(0, len(memory), SIDE):
             some = memory[start : start + SIDE].mT
