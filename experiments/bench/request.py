@@ -84,7 +84,7 @@ def understand(request: Request, base: Path | None = None) -> Asked:
     path = find(request.experiment or DEFAULT, base)
     experiment, bench, tree = load_bench(path, _overrides(request))
     if request.methods:
-        bench = choose(bench, request.methods)
+        bench = _without_absent_pairs(choose(bench, request.methods))
     found = build_systems(tree, bench, str(path))
     systems = {name: absolute(one, base) for name, one in found.items()}
     if request.out is None and request.resume:
@@ -92,6 +92,16 @@ def understand(request: Request, base: Path | None = None) -> Asked:
     out = request.out or Path("runs") / f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = (base / out.expanduser()).resolve()
     return Asked(experiment.name, bench, systems, folder, request.resume, bool(request.arms))
+
+
+def _without_absent_pairs(bench: Bench) -> Bench:
+    """Drop comparisons in the file with systems that the user has left out."""
+    chosen = tuple(
+        pair
+        for pair in bench.pairs
+        if all(side.partition("/")[0].partition(" ")[0] in bench.systems for side in pair)
+    )
+    return bench.model_copy(update={"pairs": chosen})
 
 
 def _overrides(request: Request) -> list[str]:
