@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bayfed.config import Experiment
+from bayfed.config import FULL, Experiment
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import Pools, is_held_out, seen_pools, training_pools, without_copies
@@ -232,7 +232,8 @@ def _trains(pools: Pools, spec: ClientSpec, experiment: Experiment) -> bool:
         return pools.site in spec.training
     episode, seen = experiment.episode, _seen(pools, experiment)
     fills = len(seen.train_good) >= episode.shots + episode.normals + 1
-    measurable = len(pools.train_good) >= experiment.evaluation.shots
+    shots = experiment.evaluation.shots
+    measurable = shots == FULL or len(pools.train_good) >= shots
     return fills and measurable and bool(seen.train_anomalies)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayfed.config import Experiment
 from bayfed.data.files import FileSource
-from bayfed.episodes import Pools, seen_pools
+from bayfed.episodes import Pools, draw_of, seen_pools
 from bayfed.features import build_encoder, resolve_device
 from bayfed.methods import build_method
 from clients.overlap import check_pictures
@@ -42,8 +42,8 @@ def check_pools(pools: Pools, experiment: Experiment, trains: bool) -> None:
     if trains and experiment.federation.rounds:
         seen = seen_pools(pools, experiment.evaluation.calibration, experiment.seed)
         seen.need_episode(experiment.episode.shots, experiment.episode.normals)
-    shots = experiment.evaluation.shots
-    pools.need(shots, f"{shots} shots")
+    if pools.testing or not experiment.evaluation.noise:
+        draw_of(pools, experiment.evaluation, experiment.seed, 0)
     if experiment.method.grain == "patch":
         for image in (*pools.train_anomalies, *pools.test_anomalies):
             if isinstance(image.source, FileSource):

@@ -41,7 +41,10 @@ def bench(
     methods: Annotated[str, typer.Option(help="Systems, separated by commas.")] = "",
     data: Annotated[Path | None, typer.Option(help="Folder of sites.")] = None,
     sites: Annotated[str, typer.Option(help="Names of sites; otherwise all.")] = "",
-    shots: Annotated[str, typer.Option(help="Good images of a support, as in 1,2,5,10.")] = "",
+    shots: Annotated[str, typer.Option(help="Good images of a support, as in 1,5,full.")] = "",
+    noise: Annotated[
+        str, typer.Option(help="Shares of them that are defects, as in 0,0.1,0.4.")
+    ] = "",
     seeds: Annotated[int | None, typer.Option(min=1, help="Replicates.")] = None,
     draws: Annotated[int | None, typer.Option(min=1, help="Supports a site and seed.")] = None,
     protocol: Annotated[str, typer.Option(help="standard, new-product, new-defect.")] = "",
@@ -67,6 +70,6 @@ def bench(
     request = Request(
         experiment, _split(methods), data, _split(sites), _split(shots), seeds, draws,
         _split(protocol), backbone, weights, _split(arms), workers, tuple(settings or ()),
-        out, resume,
+        out, resume, _split(noise),
     )  # fmt: skip
     run_bench(request, Console())

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bayfed.config import FULL
 from clients.partition import client_specs
 from experiments.progress import follow
 from server.job import Job
@@ -37,7 +38,9 @@ def run(job: Job, console: Console) -> Path:
         from experiments.finish import finish_run
 
         finish_run(job.out, simulated=True)
-    rows = select(read_rows(job.results), shots=job.experiment.evaluation.shots)
+    shots = job.experiment.evaluation.shots
+    asked = {"full_support": 1} if shots == FULL else {"shots": shots}
+    rows = select(read_rows(job.results), **asked)
     print_summary(rows, console)
     console.print(f"report: {job.report}", markup=False, highlight=False, soft_wrap=True)
     return job.report

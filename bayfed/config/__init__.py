@@ -31,16 +31,27 @@ from bayfed.config.methods import (
     Prior,
     ProtoMAML,
     ProtoNet,
+    Refine,
+    Refinement,
     Steps,
     System,
     top_count,
 )
 from bayfed.config.settings import Settings
 from bayfed.config.systems import build_systems, choose, presets
-from bayfed.config.training import Clients, Episode, Evaluation, Federation, Server
+from bayfed.config.training import (
+    FULL,
+    Clients,
+    Episode,
+    Evaluation,
+    Federation,
+    Server,
+    Shots,
+)
 
 __all__ = [
     "ANIL",
+    "FULL",
     "MAML",
     "AnomalyDINO",
     "Arm",
@@ -70,8 +81,11 @@ __all__ = [
     "ProtoMAML",
     "ProtoNet",
     "Protocol",
+    "Refine",
+    "Refinement",
     "Server",
     "Settings",
+    "Shots",
     "Steps",
     "Store",
     "Synthetic",

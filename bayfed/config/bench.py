@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from bayfed.config.settings import Count, Settings
+from bayfed.config.training import Noise, Shots
 from bayfed.errors import ConfigError
 
 Arm = Literal["none", "prior", "local", "centralised", "federated", "federated+finetune"]
@@ -46,8 +47,10 @@ class Bench(Settings):
     """Empty = the experiment's own."""
     holdouts: tuple[tuple[str, ...], ...] = ()
     """What new-product leaves out in turn; empty = each family."""
-    shots: tuple[Count, ...] = ()
+    shots: tuple[Shots, ...] = ()
     """Empty = ``evaluation.shots``."""
+    noise: tuple[Noise, ...] = ()
+    """Empty = ``evaluation.noise``."""
     seeds: Count = 1
     """Replicates: the experiment's seed and those after it."""
     finetune_rounds: Count = 5

@@ -73,11 +73,21 @@ class Loss(Detection):
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+class Refine(Settings):
+    """Cycles in which support images with outlying scores are left out."""
+
+    cycles: Annotated[int, Field(ge=0)] = 0
+    """Most cycles; 0 = every image is kept."""
+    whisker: NonNegative = 1.5
+    """Interquartile ranges above the third quartile beyond which a score is outlying."""
+
+
 class System(Settings):
     """What every system has."""
 
     grain: Literal["image", "patch"] = "patch"
     """Whether an image is one pooled token, or the tokens of a grid."""
+    refine: Refine = Refine()
     rates: dict[str, NonNegative] = {}
     """Multiplier of the server's learning rate for parameters whose name starts with the key."""
 
@@ -181,6 +191,49 @@ class ProtoMAML(Classifier):
     name: Literal["protomaml"] = "protomaml"
 
 
+class Flow(Settings):
+    """A normalizing flow of affine couplings."""
+
+    transforms: Count = 4
+    """Couplings; each moves one half of the channels by a function of the other."""
+    hidden: Count = 32
+    """Units of a coupling's network."""
+
+
+class DensityLoss(Detection):
+    """The outer loss of the flow."""
+
+    density: NonNegative = 1.0
+    """Weight of the query normals' negative log density, in nats per dimension."""
+
+
+class Refinement(System):
+    """A meta-learned flow that is adapted in cycles of scoring and rejection."""
+
+    name: Literal["refinement"] = "refinement"
+    refine: Refine = Refine(cycles=3)
+    flow: Flow = Flow()
+    channels: Annotated[int, Field(ge=2)] | None = 256
+    """Channels drawn at random, if there are more; empty = all."""
+    shrink: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Weight of a multiple of I in the support's covariance, at round 0."""
+    hybrid: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Weight of the Gaussian surprise beside the flow's, at round 0."""
+    inner: Steps = Steps(steps=2, lr=0.1)
+    adapt_steps: Annotated[int, Field(ge=0)] | None = 5
+    """Steps of an evaluation; empty = as many as in training."""
+    adapt_tokens: Count = 1024
+    """Support tokens behind one step of an evaluation, drawn anew for each."""
+    top_k: Fraction = 0.01
+    """Fraction of the patches whose mean score is the image score."""
+    loss: DensityLoss = DensityLoss()
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are meta-parameters that training can move."""
+        return True
+
+
 class PatchCore(System):
     """Distance to the nearest patch of a coreset of the support."""
 
@@ -190,6 +243,8 @@ class PatchCore(System):
     """Fraction of the support's patches that the memory keeps."""
     neighbours: Annotated[int, Field(ge=2)] | None = 9
     """Patches of the memory around the nearest one that reweight a score; empty = no weight."""
+    candidates: Count = 20_000
+    """Patches that the coreset is chosen from; of more, so many are taken."""
     projection: Count = 128
     """Dimensions in which the coreset is chosen, by a random projection where there are more."""
 
@@ -201,6 +256,8 @@ class AnomalyDINO(System):
     grain: Literal["patch"] = "patch"
     turns: Annotated[int, Field(ge=1, le=64)] = 8
     """Rotations of each support image, itself among them, evenly spaced over the circle."""
+    patches: Count = 65_536
+    """Patches that the memory keeps; of more, so many are taken."""
     top_k: Fraction = 0.01
     """Fraction of the patches whose mean distance is the image score."""
 
@@ -239,6 +296,7 @@ Method = Annotated[
     | ProtoMAML
     | MAML
     | ANIL
+    | Refinement
     | PatchCore
     | AnomalyDINO
     | PaDiM

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from bayfed.config.settings import Count, Positive, Settings
+
+FULL: Literal["full"] = "full"
+
+
+def _shots(value: object) -> object:
+    # No union, whose errors name its members.
+    if value == FULL or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("a whole number from 1, or 'full'")
+
+
+Shots = Annotated[int | Literal["full"], PlainValidator(_shots)]
+"""Images of a support; ``full``: every good training image that is not held back."""
+Noise = Annotated[float, Field(ge=0, lt=1)]
+"""Share of the good training images that is replaced by defects."""
 
 
 class Episode(Settings):
@@ -65,9 +80,12 @@ class Evaluation(Settings):
 
     every: Annotated[int, Field(ge=0)] = 0
     """Evaluate every n rounds besides the first and the last; 0 = only these two."""
-    shots: Count = 5
+    shots: Shots = 5
     """With one there is no spread of the support's scores, hence no pooled p-value."""
     draws: Count = 3
+    noise: Noise = 0.0
+    """Label noise of the images that a support is drawn from; training sees none. The defects leave
+    the test, half of which they may be at most."""
     fpr: Annotated[float, Field(gt=0, lt=1)] = 0.05
     calibration: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a site's good training images that no episode sees and whose scores make the pooled

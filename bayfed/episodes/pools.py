@@ -87,20 +87,3 @@ def draw_support(pools: Pools, shots: int, seed: int, draw: int) -> tuple[SiteIm
     pools.need(shots, f"{shots} shots")
     order = stream(seed, "support", pools.site, shots, draw).permutation(len(pools.train_good))
     return tuple(pools.train_good[i] for i in order[:shots])
-
-
-def draw_supports(
-    pools: Pools, shots: int, seed: int, draws: int
-) -> dict[int, tuple[SiteImage, ...]]:
-    """Return the supports of an evaluation by the number of the draw.
-
-    A draw of the same images as one before is left out: it would count one measurement twice.
-
-    Raises:
-        ProtocolError: the site has fewer good images than ``shots``.
-    """
-    found: dict[frozenset[str], int] = {}
-    supports = {draw: draw_support(pools, shots, seed, draw) for draw in range(draws)}
-    for draw, support in supports.items():
-        found.setdefault(frozenset(image.name for image in support), draw)
-    return {draw: supports[draw] for draw in found.values()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bayfed.config import Evaluation
-from bayfed.episodes import Pools, calibration_normals, draw_supports
+from bayfed.episodes import Pools, calibration_normals, draws_of
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
@@ -49,17 +49,19 @@ def calibrate_site(
     The first stage (``pooled`` empty) gives the squared spread of the support's own
     leave-one-image-out scores. The second, which knows the spread of all sites, gives the
     histogram of the standardised scores of the normals that are not in the support. One
-    image has no spread and gives nothing.
+    image has no spread and gives nothing. A site without a test has no defect for label noise.
     """
-    if settings.shots < SMALLEST_SUPPORT:
-        return {}
+    if not pools.testing:
+        settings = settings.model_copy(update={"noise": 0.0})
     owns, rests = [], []
-    normals = calibration_normals(pools, settings.calibration, seed)
-    for support in draw_supports(pools, settings.shots, seed, settings.draws).values():
-        adapted = method.adapt(params, read_support(features, support, method.turns))
+    for draw in draws_of(pools, settings, seed):
+        if len(draw.support) < SMALLEST_SUPPORT:
+            return {}
+        adapted = method.adapt(params, read_support(features, draw.support, method.turns))
         owns.append(method.support_scores(adapted))
         if pooled:
-            rest = [i.name for i in normals if i not in support]
+            normals = calibration_normals(draw.pools, settings.calibration, seed)
+            rest = [i.name for i in normals if i not in draw.support]
             rests.append(image_scores(method, adapted, features, rest))
     return null_sums(rests, owns, pooled) if pooled else spread_sums(owns)
 
@@ -132,6 +134,11 @@ def score_all(
         method.score(adapted, features.read(names[i : i + CHUNK]))
         for i in range(0, len(names), CHUNK)
     ]
+
+
+def own_scores(method: Method, adapted: object, shots: int) -> Tensor:
+    """Return the scores of the support's images, none of one alone, which no other can score."""
+    return method.support_scores(adapted) if shots >= SMALLEST_SUPPORT else torch.zeros(0)
 
 
 def image_scores(

@@ -9,7 +9,7 @@ from typing import Any
 
 from bayfed.config import Experiment, experiment_hash, load_experiment, parse_experiment
 from bayfed.data import Site, load_sites
-from bayfed.episodes import Pools, is_held_out
+from bayfed.episodes import Pools, draw_of, is_held_out
 from bayfed.episodes.protocols import PROTOCOLS
 from bayfed.errors import CheckpointError, ConfigError, ProtocolError
 from bayfed.evaluation.admission import Training, admit, training_of
@@ -82,7 +82,7 @@ def evaluate_run(request: Request) -> Evaluated:
     experiment = _changed(stated, request)
     protocol = _protocol(request, stated)
     pools = [admit(site, protocol, training) for site in _sites(experiment, stated, request)]
-    _check_images(pools, experiment.evaluation.shots)
+    _check_images(pools, experiment)
     same_shots = experiment.evaluation.shots == stated.evaluation.shots
     context = _context(experiment, protocol, training, request.run)
     results = (request.out or request.run) / "results.csv"
@@ -146,9 +146,9 @@ def _with_family(site: Site, families: dict[str, str]) -> Site:
     return Site(site.name, family, site.train_good, site.test_good, site.defects)
 
 
-def _check_images(pools: Sequence[Pools], shots: int) -> None:
+def _check_images(pools: Sequence[Pools], experiment: Experiment) -> None:
     for site in pools:
-        site.need(shots, f"{shots} shots")
+        draw_of(site, experiment.evaluation, experiment.seed, 0)
         if not site.testing:
             raise ProtocolError(f"site {site.site}: no test image to score")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bayfed.config import Experiment
+from bayfed.config import FULL, Experiment, Shots
 from bayfed.evaluation.summary import (
     arm_mean,
     draws_by_site,
@@ -50,7 +50,7 @@ class Comparison:
     variant: str | None
     noise: float | None
     protocol: str
-    shots: int
+    shots: Shots
     rows: list[ResultRow] = field(default_factory=list)
 
     @property
@@ -58,7 +58,7 @@ class Comparison:
         """The comparison in words."""
         parts = (self.method, self.variant, self.grain and f"{self.grain} grain")
         words = [part for part in parts if part]
-        words += [self.protocol, f"{self.shots} shots"]
+        words += [self.protocol, f"{self.shots} shots" if self.shots != FULL else "full support"]
         return " · ".join(words + ([f"noise {self.noise:g}"] if self.noise else []))
 
 
@@ -66,7 +66,8 @@ def comparisons(rows: Sequence[ResultRow], experiment: Experiment) -> list[Compa
     """Return the comparisons among ``rows``, that of the experiment's own settings first."""
     found: dict[tuple[Any, ...], Comparison] = {}
     for row in rows:
-        key = (row.method, row.grain, row.variant, row.noise, row.protocol, row.shots)
+        shots = FULL if row.full_support else row.shots
+        key = (row.method, row.grain, row.variant, row.noise, row.protocol, shots)
         found.setdefault(key, Comparison(*key)).rows.append(row)
     return sorted(found.values(), key=lambda one: _distance(one, experiment))
 

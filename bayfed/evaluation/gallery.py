@@ -14,7 +14,7 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.data import Site, SiteImage
 from bayfed.data.turned import turned
-from bayfed.episodes import Pools, draw_support, training_pools
+from bayfed.episodes import Pools, draw_of, training_pools
 from bayfed.errors import ProtocolError
 from bayfed.evaluation.calibrate import SMALLEST_SPREAD, SQUARE, pooled_histogram, pooled_spread
 from bayfed.evaluation.checkpoint import Snapshot
@@ -152,9 +152,10 @@ def _show(
     experiment: Experiment,
     pooled: Mapping[str, Tensor],
 ) -> _Shown:
-    support = draw_support(pools, experiment.evaluation.shots, experiment.seed, 0)
+    draw = draw_of(pools, experiment.evaluation, experiment.seed, 0)
+    pools, support = draw.pools, draw.support
     taken = {image.name for image in support}
-    normals = [image for image in pools.train_good if image.name not in taken][:NORMALS]
+    normals = [i for i in pools.train_good if i.name not in taken and not i.defect][:NORMALS]
     images = choose_images(pools, experiment.seed)
     turns = system.method.turns
     pictures = [picture for image in support for picture in turned(image, turns)]

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bayfed.config import Experiment, dump_experiment
+from bayfed.config import FULL, Experiment, dump_experiment
 from bayfed.errors import CheckpointError
 from bayfed.evaluation import findings, plots
 from bayfed.evaluation import report_tables as tables
@@ -80,7 +80,7 @@ def _context(report: Report) -> dict[str, Any]:
     gallery = _gallery(report)
     left_out = len(report.heatmaps) - len(gallery)
     method, shots = report.experiment.method, report.experiment.evaluation.shots
-    exact = method.has_law and shots < SMALLEST_SUPPORT
+    exact = method.has_law and shots != FULL and shots < SMALLEST_SUPPORT
     notes = findings.missing(first, report.experiment, len(report.rounds), len(gallery))
     if left_out:
         notes.append(f"{left_out} heatmaps were left out to keep this page below 4 MB.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bayfed.config import Experiment
+from bayfed.config import FULL, Evaluation, Experiment
 from bayfed.evaluation.summary import (
     CONTROL,
     TRAINED,
@@ -228,9 +228,16 @@ def settings_table(experiment: Experiment) -> dict[str, str]:
         "Outer loop": f"{federation.rounds} rounds × {federation.episodes} episodes a client",
         "Server": f"{server.optimizer}, rate {server.lr:g}, {server.aggregate} averaged",
         "Clients": f"one per {federation.clients.partition}, {fraction}",
-        "Support": f"{evaluation.shots} good images, {evaluation.draws} draws",
+        "Support": _support_text(evaluation),
         "Seed": str(experiment.seed),
     }
+
+
+def _support_text(evaluation: Evaluation) -> str:
+    full = evaluation.shots == FULL
+    images = "all good training images" if full else f"{evaluation.shots} good images"
+    noise = f", {evaluation.noise:.0%} of them replaced by defects" if evaluation.noise else ""
+    return f"{images}{noise}, {evaluation.draws} draws"
 
 
 def _backbone_text(experiment: Experiment) -> str:

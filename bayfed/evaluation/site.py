@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bayfed.config import Evaluation
+from bayfed.config import FULL, Evaluation
 from bayfed.data import SiteImage
-from bayfed.episodes import Pools, draw_supports
-from bayfed.evaluation.calibrate import pooled_p_values, score_all
+from bayfed.episodes import Draw, Pools, draws_of, noise_of
+from bayfed.evaluation.calibrate import own_scores, pooled_p_values, score_all
 from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
-from bayfed.methods import Method, Scores
+from bayfed.methods import Method, Refined, Scores
 from bayfed.metrics import (
     coverage,
     expected_calibration_error,
@@ -48,6 +48,7 @@ class SiteScores:
         p_value: ``(n,)``, or None where no law is known.
         own: ``(k,)`` leave-one-image-out scores of the support.
         tokens: ``(n, t)`` surprise in space, or None at the image grain.
+        rejected: ``(k,)`` which support images a refinement left out, or None without one.
         model_bytes: Size of the adapted detector.
         fit_seconds: Time to adapt.
         score_seconds: Mean time to score one image from its trunk output.
@@ -58,6 +59,7 @@ class SiteScores:
     p_value: Tensor | None
     own: Tensor
     tokens: Tensor | None
+    rejected: NDArray[np.bool_] | None
     model_bytes: int
     fit_seconds: float
     score_seconds: float
@@ -81,7 +83,8 @@ def score_images(
     started = time.perf_counter()
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
-    return score_adapted(method, adapted, images, features, pooled, seconds)
+    own = own_scores(method, adapted, len(support) // method.turns)
+    return score_adapted(method, adapted, images, features, pooled, own, seconds)
 
 
 @torch.no_grad()
@@ -91,9 +94,20 @@ def score_adapted(
     images: Sequence[SiteImage],
     features: StoredFeatures,
     pooled: Mapping[str, Tensor],
+    own: Tensor,
     fit_seconds: float,
 ) -> SiteScores:
-    """Score ``images`` with a detector that took ``fit_seconds`` to adapt."""
+    """Score ``images`` with a detector that took ``fit_seconds`` to adapt.
+
+    Args:
+        method: The system.
+        adapted: The detector.
+        images: What is scored.
+        features: Their trunk outputs.
+        pooled: The pooled calibration, or nothing.
+        own: ``(k,)`` leave-one-image-out scores of the support.
+        fit_seconds: For the table.
+    """
     started = time.perf_counter()
     names = [image.name for image in images]
     parts = score_all(method, adapted, features, names)
@@ -103,21 +117,20 @@ def score_adapted(
     return SiteScores(
         images=tuple(images),
         score=score,
-        p_value=_p_values(method, adapted, parts, pooled),
-        own=method.support_scores(adapted),
+        p_value=_p_values(parts, own, pooled),
+        own=own,
         tokens=torch.cat(tokens) if tokens else None,
+        rejected=method.rejected(adapted).numpy() if isinstance(method, Refined) else None,
         model_bytes=method.size(adapted),
         fit_seconds=fit_seconds,
         score_seconds=(done - started) / max(1, len(names)),
     )
 
 
-def _p_values(
-    method: Method, adapted: object, parts: Sequence[Scores], pooled: Mapping[str, Tensor]
-) -> Tensor | None:
+def _p_values(parts: Sequence[Scores], own: Tensor, pooled: Mapping[str, Tensor]) -> Tensor | None:
     """Return the pooled p-values, else those of the method's own law, which its model must earn."""
     scores = torch.cat([part.image for part in parts])
-    found = pooled_p_values(scores, method.support_scores(adapted), pooled)
+    found = pooled_p_values(scores, own, pooled)
     exact = [part.p_value for part in parts if part.p_value is not None]
     return torch.cat(exact) if found is None and exact else found
 
@@ -139,22 +152,22 @@ def evaluate_site(
         params: Its meta-parameters.
         pools: The site's images by use; the test pools are scored whole.
         features: Stored trunk outputs of all of them.
-        settings: Shots, draws and the stated false-positive rate.
+        settings: Shots, draws, label noise and the stated false-positive rate.
         seed: Of the experiment.
         pooled: Sums of :func:`bayfed.evaluation.calibrate.calibrate_site` over the training
             sites, or nothing.
         image_size: Side of the map on which localisation is measured, in pixels.
 
     Raises:
-        ProtocolError: the site has fewer good images than shots.
+        ProtocolError: the site has fewer good images than shots, or no defect for the noise.
         NumericalError: a score is not finite.
     """
     rows = []
     masks = masks_of(pools, image_size) if method.localises else {}
-    for draw, support in draw_supports(pools, settings.shots, seed, settings.draws).items():
-        stored = read_support(features, support, method.turns)
-        scores = score_images(method, params, stored, pools.testing, features, pooled)
-        row = identity_columns(pools, settings.shots, draw)
+    for draw in draws_of(pools, settings, seed):
+        stored = read_support(features, draw.support, method.turns)
+        scores = score_images(method, params, stored, draw.pools.testing, features, pooled)
+        row = identity_columns(draw, settings) | rejection_columns(draw, scores.rejected)
         row |= detection_columns(scores) | localisation_columns(scores, masks)
         if scores.p_value is not None:
             row |= calibration_columns(scores.p_value, scores.defective, settings.fpr)
@@ -162,11 +175,34 @@ def evaluate_site(
     return rows
 
 
-def identity_columns(pools: Pools, shots: int, draw: int) -> dict[str, Any]:
+def identity_columns(draw: Draw, settings: Evaluation) -> dict[str, Any]:
     """Return the columns that tell one measurement of a site from another."""
+    pools, full, noise = draw.pools, settings.shots == FULL, settings.noise or None
     kinds = sorted({i.defect for i in pools.test_anomalies if i.defect})
-    defect = kinds[0] if pools.partial and len(kinds) == 1 else None
-    return {"site": pools.site, "defect": defect, "draw": draw, "shots": shots}
+    return {
+        "site": pools.site,
+        "defect": kinds[0] if pools.partial and len(kinds) == 1 else None,
+        "draw": draw.number,
+        "shots": len(draw.support),
+        "noise": noise,
+        "full_support": int(full) if full else None,
+        "noise_reached": noise_of(draw.support) if noise else None,
+    }
+
+
+def rejection_columns(draw: Draw, rejected: NDArray[np.bool_] | None) -> dict[str, float | None]:
+    """Return which share of the rejected images is defective, and of the defective rejected.
+
+    Args:
+        draw: The support, with its labels.
+        rejected: ``(k,)``, or None of a method that keeps what it is given.
+    """
+    if rejected is None:
+        return {}
+    defective = np.array([image.defect is not None for image in draw.support], dtype=bool)
+    found = int((rejected & defective).sum())
+    counts = {"reject_precision": int(rejected.sum()), "reject_recall": int(defective.sum())}
+    return {name: found / count if count else None for name, count in counts.items()}
 
 
 def detection_columns(scores: SiteScores) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
 from bayfed.data.turned import turned
-from bayfed.episodes import Pools, draw_supports
+from bayfed.episodes import Pools, draws_of
 from bayfed.features import StoredFeatures
 
 
@@ -25,10 +25,10 @@ def support_pictures(
         turns: Rotations of each image, itself among them.
 
     Raises:
-        ProtocolError: the site has fewer good images than shots.
+        ProtocolError: the site has fewer good images than shots, or no defect for the noise.
     """
-    draws = draw_supports(pools, settings.shots, seed, settings.draws).values()
-    images = {image.name: image for support in draws for image in support}
+    draws = draws_of(pools, settings, seed)
+    images = {image.name: image for draw in draws for image in draw.support}
     return tuple(picture for image in images.values() for picture in turned(image, turns))
 
 

@@ -25,9 +25,13 @@ class ResultRow:
     The columns up to ``round`` are the key. ``arm`` is "none" for the control at round-0
     parameters and "federated" for the trained ones; ``train_sites`` are the names of the
     training sites, sorted and joined by "+"; ``defect`` is empty if all defects of the site
-    are in the row; ``draw`` numbers the draws of the support; ``noise`` is the fraction of
-    the support that is defective. ``model_bytes`` is in bytes, the times in seconds;
-    ``fpr_at_fnr10`` is the false-positive rate where 10 % of the defects are missed.
+    are in the row; ``draw`` numbers the draws of the support; ``noise`` is the share of
+    train/good that defects were to replace. ``model_bytes`` is in bytes, the times in seconds;
+    ``fpr_at_fnr10`` is the false-positive rate where 10 % of the defects are missed;
+    ``full_support`` is 1 where the support is all of train/good that is not held back;
+    ``noise_reached`` is the fraction of the support that is defective, which a site with few
+    defects keeps below ``noise``; ``reject_precision`` and ``reject_recall`` are those of a
+    refinement that leaves support images out.
     """
 
     run: str
@@ -62,6 +66,10 @@ class ResultRow:
     fit_seconds: float | None = None
     score_seconds: float | None = None
     fpr_at_fnr10: float | None = None
+    full_support: int | None = None
+    noise_reached: float | None = None
+    reject_precision: float | None = None
+    reject_recall: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(ResultRow))

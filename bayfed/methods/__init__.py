@@ -16,6 +16,8 @@ from bayfed.methods.patchcore import PatchCore
 from bayfed.methods.pca import PCAResidual
 from bayfed.methods.protomaml import ProtoMAML
 from bayfed.methods.protonet import ProtoNet
+from bayfed.methods.refined import Refined, refined
+from bayfed.methods.refinement import Refinement
 
 SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
     config.BayPrAnoMeta: BayPrAnoMeta,
@@ -23,6 +25,7 @@ SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
     config.ProtoMAML: ProtoMAML,
     config.MAML: MAML,
     config.ANIL: ANIL,
+    config.Refinement: Refinement,
     config.PatchCore: PatchCore,
     config.AnomalyDINO: AnomalyDINO,
     config.PaDiM: PaDiM,
@@ -32,12 +35,14 @@ SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
 
 
 def build_method(settings: config.Method, encoder: Encoder) -> Method:
-    """Build the system that the experiment names.
+    """Build the system that the experiment names, with its refinement if there are cycles.
 
     Raises:
         ConfigError: it cannot work on what the encoder gives.
     """
-    return SYSTEMS[type(settings)](settings, encoder)
+    kind = type(settings)
+    usual = kind.model_fields["refine"].default
+    return refined(SYSTEMS[kind](settings, encoder), settings.refine, usual)
 
 
 __all__ = [
@@ -52,6 +57,8 @@ __all__ = [
     "PatchCore",
     "ProtoMAML",
     "ProtoNet",
+    "Refined",
+    "Refinement",
     "Scores",
     "TrainableMethod",
     "build_method",

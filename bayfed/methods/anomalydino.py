@@ -18,11 +18,12 @@ from bayfed.config import AnomalyDINO as Settings
 from bayfed.features import Encoder, Params
 from bayfed.methods.nearest import cosine_distance
 from bayfed.methods.scoring import top_mean
+from bayfed.methods.thinned import thinned
 from bayfed.methods.untrained import Untrained
 
 
 class Memory(NamedTuple):
-    """All patches of the support, unit vectors ``(k * turns * t, c)``."""
+    """The patches of the support, unit vectors ``(m, c)``."""
 
     patches: Tensor
 
@@ -35,12 +36,13 @@ class AnomalyDINO(Untrained[Memory]):
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.turns = settings.turns
-        self._top_k = settings.top_k
+        self._top_k, self._patches = settings.top_k, settings.patches
 
     def fit(self, params: Params, tokens: Tensor) -> Memory:
-        """Keep every patch, as a direction."""
+        """Keep every patch, as a direction, or as many as a search can go through."""
         del params
-        return Memory(F.normalize(tokens.flatten(0, 1), dim=-1))
+        patches = thinned(tokens.flatten(0, 1), self._patches)
+        return Memory(F.normalize(patches, dim=-1))
 
     def compare(self, params: Params, model: Memory, tokens: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the distances to the memory, and the mean of the highest of each image.

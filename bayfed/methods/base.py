@@ -51,7 +51,7 @@ class Method(Protocol):
         """Score ``(q, ...)`` trunk outputs."""
 
     def support_scores(self, adapted: Any) -> Tensor:
-        """Return the ``(k,)`` scores of the support images, each by all the others."""
+        """Return the ``(k,)`` scores of the support images, each by others of them."""
 
     def size(self, adapted: Any) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""

@@ -29,6 +29,7 @@ from bayfed.config import Classifier as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores, bytes_of, variant_of
+from bayfed.methods.folds import left_out, others
 from bayfed.methods.head import initial_head
 from bayfed.methods.inner_loop import initial_rate, inner_loop
 from bayfed.methods.losses import detection_loss
@@ -119,29 +120,34 @@ class FewShotClassifier:
 
     @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Adapted:
-        """Adapt to ``(k, ...)`` trunk outputs of good images, and once without each of them."""
+        """Adapt to ``(k, ...)`` trunk outputs of good images, and once without each fold."""
         stored = support.to(device_of(params))
         number = len(stored)
-        kept = ~torch.eye(number, dtype=torch.bool, device=stored.device)
-        others = torch.stack([stored[row] for row in kept])
-        refits = self._adapt(params, others)
-        left_out = self._inputs(params, stored[:, None])
-        own = self._each(self._logits(params))(refits, *left_out)
-        fast = {k: v[0] for k, v in self._adapt(params, stored[None]).items()}
-        return Adapted(params | fast, top_mean(own, self._settings.top_k)[:, 0])
+        own = stored.new_zeros(number)
+        for part in left_out(number) if number > 1 else ():
+            fast = self._fast(params, stored[others(part, number)])
+            own[part] = self._scored(params | fast, stored[part])[0]
+        return Adapted(params | self._fast(params, stored), own)
+
+    def _fast(self, params: Params, support: Tensor) -> Params:
+        return {k: v[0] for k, v in self._adapt(params, support[None]).items()}
 
     @torch.no_grad()
     def score(self, adapted: Adapted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         weights = adapted.weights
-        (inputs,) = self._inputs(weights, query.to(device_of(weights))[None])
-        tokens = self._logits(weights)({}, inputs[0])
-        image = top_mean(tokens, self._settings.top_k)
+        image, tokens = self._scored(weights, query.to(device_of(weights)))
         odds = self._odds(weights, image).cpu()
         return Scores(image.cpu(), tokens.cpu() if self.localises else None, odds, None)
 
+    def _scored(self, weights: Params, stored: Tensor) -> tuple[Tensor, Tensor]:
+        """Return image scores ``(n,)`` and logits ``(n, t)`` of trunk outputs ``(n, ...)``."""
+        (inputs,) = self._inputs(weights, stored[None])
+        tokens = self._logits(weights)({}, inputs[0])
+        return top_mean(tokens, self._settings.top_k), tokens
+
     def support_scores(self, adapted: Adapted) -> Tensor:
-        """Return the ``(k,)`` leave-one-image-out scores of the support."""
+        """Return the ``(k,)`` scores of the support, each image by others of it."""
         return adapted.support_scores.cpu()
 
     def size(self, adapted: Adapted) -> int:

@@ -1,14 +1,15 @@
 """PatchCore: the distance to the nearest patch of a memory of good patches.
 
 Locally aware patches are what the trunk gives: each stage is averaged over neighbourhoods
-before the stages are brought to one grid. The memory is a greedy coreset of the support's.
+before the stages are brought to one grid. The memory is a greedy coreset of the support's; of a
+large support, whose coreset would take minutes, of as many of its patches as a setting says.
 
 Source: Roth et al. 2022, "Towards Total Recall in Industrial Anomaly Detection".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from bayfed.config import top_count
 from bayfed.features import Encoder, Params
 from bayfed.methods.coreset import greedy_coreset
 from bayfed.methods.nearest import nearest_distance
+from bayfed.methods.thinned import thinned
 from bayfed.methods.untrained import Untrained
 
 PROJECTION = "coreset.projection"
@@ -47,18 +49,21 @@ class PatchCore(Untrained[Memory]):
         return {PROJECTION: torch.randn(channels, dim, generator=generator) / dim**0.5}
 
     def fit(self, params: Params, tokens: Tensor) -> Memory:
-        """Keep a coreset of the patches ``(k, t, c)``."""
-        patches = tokens.flatten(0, 1)
+        """Keep a coreset of the patches ``(k, t, c)``, or of those that are not too many."""
+        patches = thinned(tokens.flatten(0, 1), self._settings.candidates)
         if self._settings.coreset == 1:
             return Memory(patches)
         number = top_count(self._settings.coreset, len(patches))
         return Memory(patches[greedy_coreset(_projected(params, patches), number)[0]])
 
-    def fit_others(self, params: Params, tokens: Tensor) -> Iterator[Memory]:
+    def fit_others(
+        self, params: Params, tokens: Tensor, parts: Sequence[Tensor]
+    ) -> Iterator[Memory]:
         """Choose the coresets of all leave-one-image-out supports in step."""
-        if self._settings.coreset == 1:
-            return super().fit_others(params, tokens)
         patches, (images, each) = tokens.flatten(0, 1), tokens.shape[:2]
+        settings = self._settings
+        if settings.coreset == 1 or len(parts) < images or len(patches) > settings.candidates:
+            return super().fit_others(params, tokens, parts)
         owner = torch.arange(images, device=tokens.device)
         members = owner[:, None] != owner.repeat_interleave(each)
         number = top_count(self._settings.coreset, len(patches) - each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -13,7 +13,11 @@ from bayfed.config import System
 from bayfed.errors import ProtocolError
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
+from bayfed.methods.folds import left_out, others
 from bayfed.seeds import torch_stream
+
+CHUNK = 16
+"""Support images scored at once; bounds the memory."""
 
 Model = TypeVar("Model", bound=tuple[Tensor, ...])
 
@@ -60,10 +64,12 @@ class Untrained(ABC, Generic[Model]):
     def compare(self, params: Params, model: Model, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return image scores ``(q,)`` and token scores ``(q, t)`` of ``(q, t, c)`` tokens."""
 
-    def fit_others(self, params: Params, tokens: Tensor) -> Iterator[Model]:
-        """Fit, for each image of ``(k, turns * t, c)``, a model of all the others."""
-        for i in range(len(tokens)):
-            yield self.fit(params, torch.cat([tokens[:i], tokens[i + 1 :]]))
+    def fit_others(
+        self, params: Params, tokens: Tensor, parts: Sequence[Tensor]
+    ) -> Iterator[Model]:
+        """Fit, for each part of the images ``(k, turns * t, c)``, a model of all the others."""
+        for part in parts:
+            yield self.fit(params, tokens[others(part, len(tokens))])
 
     def draw(self, generator: Generator) -> Params:
         """Draw what the system wants at random."""
@@ -93,7 +99,10 @@ class Untrained(ABC, Generic[Model]):
 
     @torch.no_grad()
     def support_scores(self, adapted: Fitted[Model]) -> Tensor:
-        """Return the ``(k,)`` scores of the support images, each by all the others.
+        """Return the ``(k,)`` scores of the support images, each by others.
+
+        These are all others of few images, else those outside its fold; see
+        :func:`bayfed.methods.folds.left_out`.
 
         Raises:
             ProtocolError: the support is one image.
@@ -101,13 +110,12 @@ class Untrained(ABC, Generic[Model]):
         params, tokens = adapted.params, adapted.tokens
         if len(tokens) < 2:
             raise ProtocolError(f"{self.name}: a support of one image leaves none to score it by")
-        upright = tokens[:, None, : tokens.shape[1] // self.turns]
-        models = self.fit_others(params, tokens)
-        scores = [
-            self.compare(params, model, image)[0]
-            for model, image in zip(models, upright, strict=True)
-        ]
-        return torch.cat(scores).cpu()
+        upright = tokens[:, : tokens.shape[1] // self.turns]
+        scores, parts = tokens.new_zeros(len(tokens)), left_out(len(tokens))
+        for part, model in zip(parts, self.fit_others(params, tokens, parts), strict=True):
+            for some in torch.split(part, CHUNK):
+                scores[some] = self.compare(params, model, upright[some])[0]
+        return scores.cpu()
 
     def size(self, adapted: Fitted[Model]) -> int:
         """Return the bytes of the fitted model and of the tail before it."""

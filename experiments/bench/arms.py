@@ -179,8 +179,16 @@ def training_of(
 
 def _training(experiment: Experiment, **changes: object) -> Experiment:
     federation = experiment.federation.model_copy(update={"backend": "inprocess", **changes})
+    method = experiment.method
+    # A refinement moves no meta-parameter, so systems with and without it share a training.
+    refine = {"refine": type(method).model_fields["refine"].default}
     return experiment.model_copy(
-        update={"name": "training", "federation": federation, "evaluation": Evaluation()}
+        update={
+            "name": "training",
+            "method": method.model_copy(update=refine),
+            "federation": federation,
+            "evaluation": Evaluation(),
+        }
     )
 
 

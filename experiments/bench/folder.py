@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from bayfed.config import Experiment
+from bayfed.config import FULL, Experiment
 from bayfed.errors import CheckpointError, ConfigError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.table import ResultRow, read_rows
@@ -22,7 +22,7 @@ _FREE: Any = {
     "protocol": True,
     "store": {"directory"},
     "federation": {"backend", "timeout", "workers", "gpu_share"},
-    "evaluation": {"every", "heatmaps", "shots"},
+    "evaluation": {"every", "heatmaps", "shots", "noise"},
 }
 """Settings that are columns of the table, or change no number."""
 
@@ -112,7 +112,11 @@ def stated(experiment: Experiment) -> dict[str, Any]:
 
 def keys_of(rows: list[ResultRow]) -> set[tuple[Any, ...]]:
     """Return what identifies each row, as :attr:`experiments.bench.plan.Cell.keys` has it."""
-    return {(*(getattr(row, name) for name in CONTEXT), row.site, row.draw) for row in rows}
+
+    def asked(row: ResultRow, name: str) -> Any:
+        return FULL if name == "shots" and row.full_support else getattr(row, name)
+
+    return {(*(asked(row, name) for name in CONTEXT), row.site, row.draw) for row in rows}
 
 
 def _difference(old: Any, new: Any, key: str = "") -> str | None:

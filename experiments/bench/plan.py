@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from bayfed.config import (
@@ -90,7 +91,8 @@ class Cell:
 
 
 CONTEXT = (
-    "method", "variant", "arm", "protocol", "backbone", "train_sites", "seed", "shots", "round",
+    "method", "variant", "arm", "protocol", "backbone", "train_sites", "seed", "shots", "noise",
+    "round",
 )  # fmt: skip
 """Columns that, with site and draw, tell one row of a bench from another."""
 
@@ -130,13 +132,17 @@ def cells(run: str, systems: Sequence[Named], bench: Bench) -> Iterator[Cell]:
 
 
 def _settings(experiment: Experiment, protocol: str, bench: Bench) -> Iterator[Experiment]:
-    """Yield ``experiment`` for each held-out group and number of shots."""
+    """Yield ``experiment`` for each held-out group, number of shots and noise."""
     for stated in _protocols(experiment, protocol, bench):
-        for shots in bench.shots or (experiment.evaluation.shots,):
-            evaluation = experiment.evaluation.model_copy(
-                update={"shots": shots, "heatmaps": 0, "every": 0}
+        evaluation = experiment.evaluation
+        for shots, noise in product(
+            bench.shots or (evaluation.shots,), bench.noise or (evaluation.noise,)
+        ):
+            changed = {"shots": shots, "noise": noise, "heatmaps": 0, "every": 0}
+            changed_evaluation = evaluation.model_copy(update=changed)
+            yield experiment.model_copy(
+                update={"protocol": stated, "evaluation": changed_evaluation}
             )
-            yield experiment.model_copy(update={"protocol": stated, "evaluation": evaluation})
 
 
 def _protocols(experiment: Experiment, protocol: str, bench: Bench) -> list[Protocol]:
@@ -235,5 +241,6 @@ def _context(
         "train_sites": "+".join(sorted(learners)),
         "seed": experiment.seed,
         "shots": experiment.evaluation.shots,
+        "noise": experiment.evaluation.noise or None,
         "round": training.total if training else 0,
     }

@@ -28,6 +28,7 @@ def write_report(
     asked: Asked,
     named: Sequence[Named],
     missed: Mapping[str, str],
+    short: Sequence[str],
     console: Console,
 ) -> Path | None:
     """Write the report of all that the folder holds; None where nothing was measured.
@@ -49,7 +50,7 @@ def write_report(
         fpr=first.evaluation.fpr,
         facts=_facts(asked),
         settings_text=folder.settings.read_text(encoding="utf-8"),
-        notes=_notes(missed),
+        notes=[*_notes(missed), *_shortfalls(short)],
     )
     page = write_bench_report(folder.path, findings)
     _show(findings, console)
@@ -104,13 +105,17 @@ def _notes(missed: Mapping[str, str]) -> list[str]:
     return [f"Incomplete: {len(missed)} cells could not be measured ({some})."]
 
 
+def _shortfalls(short: Sequence[str]) -> list[str]:
+    return [f"Label noise: {'; '.join(short)}."] if short else []
+
+
 def _show(findings: Findings, console: Console) -> None:
     """Print the means and the paired differences; a star = the interval excludes 0."""
     for panel in panels(findings.rows):
         against = panel.find(findings.reference)
         noise = f", noise {panel.noise:g}" if panel.noise else ""
         table = Table(
-            title=f"{panel.protocol}, {panel.shots} shots{noise}, {panel.backbone}",
+            title=f"{panel.protocol}, {panel.support}{noise}, {panel.backbone}",
             caption=f"{len(panel.sites)} sites; * the paired 95 % interval over sites excludes 0",
         )
         headings = ["image AUROC", "minus control"]

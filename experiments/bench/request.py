@@ -23,7 +23,7 @@ class Request:
         methods: Systems, by their name in the file or as presets.
         data: Folder of sites.
         sites: Names of sites.
-        shots: Good images of a support, several in turn.
+        shots: Good images of a support, several in turn, or ``full``.
         seeds: Replicates.
         draws: Supports a site in each replicate.
         protocols: Names of protocols.
@@ -34,6 +34,7 @@ class Request:
         settings: Texts ``key=value``.
         out: Folder of the bench.
         resume: Whether to go on with what is in it.
+        noise: Shares of train/good that defects replace, several in turn.
     """
 
     experiment: str | None = None
@@ -51,6 +52,7 @@ class Request:
     settings: tuple[str, ...] = ()
     out: Path | None = None
     resume: bool = False
+    noise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _overrides(request: Request) -> list[str]:
         "backbone.weights": _quoted(request.weights),
         "evaluation.draws": request.draws,
         "bench.shots": _listed(request.shots),
+        "bench.noise": _listed(request.noise),
         "bench.seeds": request.seeds,
         "bench.protocols": _listed(request.protocols),
         "bench.arms": _listed(request.arms),

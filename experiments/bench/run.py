@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bayfed.config import Experiment
 from bayfed.data import load_sites
-from bayfed.episodes import Pools, training_pools
+from bayfed.episodes import Pools, draw_of, shortfall, training_pools
 from bayfed.errors import BayfedError, ConfigError, FederationError, ProtocolError
 from bayfed.evaluation.bench.measure import Drawn
 from bayfed.evaluation.bench.rows import rows_of
@@ -42,7 +42,7 @@ def run(request: Request, console: Console) -> Path | None:
     named = _named(asked)
     pairs_of(asked, named)
     planned = list(cells(asked.name, named, asked.bench))
-    check_sites(planned)
+    short = check_sites(planned)
     done = keys_of(folder.rows())
     todo = [cell for cell in planned if not cell.is_in(done)]
     folder.claim(asked.systems, {"finetune_rounds": asked.bench.finetune_rounds})
@@ -52,8 +52,10 @@ def run(request: Request, console: Console) -> Path | None:
         markup=False,
         highlight=False,
     )
+    for line in short:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     missed = measure(todo, folder, asked.bench.workers or os.cpu_count() or 1, console)
-    report = write_report(folder, asked, named, missed, console)
+    report = write_report(folder, asked, named, missed, short, console)
     if missed:
         first, reason = next(iter(missed.items()))
         raise FederationError(
@@ -93,19 +95,26 @@ def _variant(name: str, experiment: Experiment) -> str | None:
     return rest or method.variant
 
 
-def check_sites(planned: Sequence[Cell]) -> None:
+def check_sites(planned: Sequence[Cell]) -> list[str]:
     """Check, before anything is computed, that each site has the images that a cell needs.
+
+    Returns:
+        A line for each site that stays below a label noise that was asked for.
 
     Raises:
         BayfedError: it has not.
     """
+    short: dict[str, None] = {}
     for cell in planned:
-        shots = cell.context["shots"]
         for one in (*cell.scored, *cell.calibrating):
-            _pools(one.experiment, one.site).need(shots, f"{shots} shots")
+            pools, settings = _pools(one.experiment, one.site), one.experiment.evaluation
+            draw_of(pools, settings, one.experiment.seed, 0)
+            line = shortfall(pools, settings.noise, one.experiment.seed)
+            short |= {line: None} if line else {}
         for one in cell.scored:
             if not _pools(one.experiment, one.site).testing:
                 raise ProtocolError(f"site {one.site}: no test image to score")
+    return list(short)
 
 
 def _pools(experiment: Experiment, site: str) -> Pools:

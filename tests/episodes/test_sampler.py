@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bayfed.config import Episode
+from bayfed.config import Episode, Evaluation
 from bayfed.data.files import FileSource
 from bayfed.data.site import SiteImage
-from bayfed.episodes import Pools, draw_support, draw_supports
+from bayfed.episodes import Pools, draw_support, draws_of
 from bayfed.episodes.episode import UNKNOWN
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import DataError, ProtocolError
@@ -192,8 +192,8 @@ def test_draws_and_seeds_give_other_supports():
 
 def test_a_support_that_was_drawn_before_is_left_out():
     of = pools(good=3, painted=0)
-    assert list(draw_supports(of, 3, 0, 5)) == [0]
-    pairs = draw_supports(of, 2, 0, 20)
+    assert [draw.number for draw in draws_of(of, Evaluation(shots=3, draws=5), 0)] == [0]
+    pairs = draws_of(of, Evaluation(shots=2, draws=20), 0)
     assert len(pairs) == 3
-    assert all(support == draw_support(of, 2, 0, draw) for draw, support in pairs.items())
-    assert draw_supports(of, 2, 0, 4).items() <= pairs.items()
+    assert all(draw.support == draw_support(of, 2, 0, draw.number) for draw in pairs)
+    assert all(draw in pairs for draw in draws_of(of, Evaluation(shots=2, draws=4), 0))

@@ -25,7 +25,8 @@ from bayfed.evaluation.table import (
 HEADER = (
     "run,method,variant,grain,arm,protocol,backbone,train_sites,site,defect,seed,draw,shots,noise,"
     "round,image_auroc,image_auprc,f1_max,pixel_auroc,aupro,ece,ks,cover90,cover95,cover99,"
-    "fpr_at_threshold,fnr_at_threshold,model_bytes,fit_seconds,score_seconds,fpr_at_fnr10"
+    "fpr_at_threshold,fnr_at_threshold,model_bytes,fit_seconds,score_seconds,fpr_at_fnr10,"
+    "full_support,noise_reached,reject_precision,reject_recall"
 )
 
 text = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), min_size=1)
@@ -42,6 +43,7 @@ REQUIRED = {
     "shots": whole,
     "round": whole,
     "model_bytes": st.none() | whole,
+    "full_support": st.none() | whole,
     "noise": number,
 }
 OPTIONAL_TEXT = dict.fromkeys(KEY, st.none() | text)

@@ -37,7 +37,8 @@ class Competitor:
 class Panel:
     """Competitors that met the same images under the same conditions.
 
-    ``noise`` is the fraction of the support that is defective, ``None`` if none is.
+    ``noise`` is the share of train/good that defects were to replace, ``None`` if none was;
+    ``full`` tells whether a support is all of train/good, ``shots`` then the largest one.
     """
 
     protocol: str
@@ -45,6 +46,12 @@ class Panel:
     noise: float | None
     backbone: str | None
     competitors: tuple[Competitor, ...]
+    full: bool = False
+
+    @property
+    def support(self) -> str:
+        """The support in words."""
+        return "full support" if self.full else counted(self.shots, "shot")
 
     def find(self, system: str, arm: str = CONTROL) -> Competitor | None:
         """Return the competitor of that system and arm, if it takes part."""
@@ -83,15 +90,24 @@ def label(row: ResultRow) -> str:
 
 def panels(rows: Iterable[ResultRow]) -> list[Panel]:
     """Return the rows as panels, the best mean AUROC of each first."""
-    groups: defaultdict[tuple[str, int, float, str], list[ResultRow]] = defaultdict(list)
+    groups: defaultdict[tuple[str, bool, int, float, str], list[ResultRow]] = defaultdict(list)
     for row in rows:
-        groups[row.protocol, row.shots, row.noise or 0.0, row.backbone or ""].append(row)
+        full = bool(row.full_support)
+        shots = 0 if full else row.shots  # a full support is as large as its site
+        groups[row.protocol, full, shots, row.noise or 0.0, row.backbone or ""].append(row)
     order = list(PROTOCOLS)
     found = sorted(groups, key=lambda key: (order.index(key[0]), *key[1:]))
     return [
-        Panel(protocol, shots, noise or None, backbone or None, _competitors(groups[key]))
+        Panel(
+            protocol,
+            shots or max(row.shots for row in groups[key]),
+            noise or None,
+            backbone or None,
+            _competitors(groups[key]),
+            full,
+        )
         for key in found
-        for protocol, shots, noise, backbone in [key]
+        for protocol, full, shots, noise, backbone in [key]
     ]
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
+from bayfed.config import FULL
 from bayfed.evaluation.bench.charts import Chart, Palette
 from bayfed.evaluation.bench.compare import (
     Competitor,
@@ -100,6 +101,8 @@ def against(panels: Sequence[Panel], axis: str) -> Chart | None:
     if len(set(at)) < 2:
         return None
     first = panels[0]
+    whole = {place for panel, place in zip(panels, at, strict=True) if panel.full}
+    words = {x: "full" if axis == "shots" and x in whole else f"{x:g}" for x in at}
     names = list(dict.fromkeys((one.system, one.arm) for p in panels for one in p.competitors))
     if len(names) > CURVES:
         names = [name for name in names if name[1] in (CONTROL, TRAINED)][:LARGEST]
@@ -117,8 +120,10 @@ def against(panels: Sequence[Panel], axis: str) -> Chart | None:
         axes.set_ylim(max(low, 0.0), min(high, 1.0))
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(at))))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(sorted(set(at)), [f"{value:g}" for value in sorted(set(at))])
-        axes.set_xlabel("good images in the support" if axis == "shots" else "noise, fraction")
+        axes.set_xticks(sorted(set(at)), [words[value] for value in sorted(set(at))])
+        axes.set_xlabel(
+            "good images in the support" if axis == "shots" else "defects in train/good, fraction"
+        )
         axes.set_ylabel("image AUROC")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, handlelength=2.6)
 
@@ -127,7 +132,7 @@ def against(panels: Sequence[Panel], axis: str) -> Chart | None:
         f"{_bars(first)}."
     )
     title = f"Image AUROC against {axis}"
-    name = f"{axis}-{first.protocol}" + ("" if axis == "shots" else f"-{first.shots}")
+    name = f"{axis}-{first.protocol}" + ("" if axis == "shots" else f"-{_support(first)}")
     return Chart(name, title, caption, draw, (6.4, max(3.0, 0.5 + 0.19 * len(names))))
 
 
@@ -260,10 +265,13 @@ def _bars(panel: Panel) -> str:
 
 def _conditions(panel: Panel) -> str:
     noise = f", noise {panel.noise:g}" if panel.noise else ""
-    shots = counted(panel.shots, "shot")
-    return f"Protocol {panel.protocol}, {shots}{noise}, {panel.backbone}"
+    return f"Protocol {panel.protocol}, {panel.support}{noise}, {panel.backbone}"
 
 
 def _name(kind: str, panel: Panel) -> str:
     noise = f"-noise{panel.noise:g}" if panel.noise else ""
-    return f"{kind}-{panel.protocol}-{panel.shots}{noise}"
+    return f"{kind}-{panel.protocol}-{_support(panel)}{noise}"
+
+
+def _support(panel: Panel) -> str:
+    return FULL if panel.full else str(panel.shots)

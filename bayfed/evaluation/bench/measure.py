@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
-from bayfed.episodes import Pools, calibration_normals, draw_supports
-from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, image_scores
+from bayfed.episodes import Draw, Pools, calibration_normals, draws_of
+from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, image_scores, own_scores
 from bayfed.evaluation.site import (
     detection_columns,
     identity_columns,
     localisation_columns,
     masks_of,
+    rejection_columns,
     score_adapted,
 )
 from bayfed.evaluation.supports import read_support
@@ -80,52 +81,50 @@ def measure_site(
         method: The system.
         params: Its meta-parameters.
         view: The site.
-        settings: Shots and draws.
+        settings: Shots, draws and label noise.
         seed: Of the experiment.
         scores: Whether the test images are scored.
         calibrates: Whether other normals are scored, for the pooled p-values.
 
     Raises:
-        ProtocolError: the site has fewer good images than shots.
+        ProtocolError: the site has fewer good images than shots, or no defect for the noise.
         NumericalError: a score is not finite.
     """
-    supports = draw_supports(view.pools, settings.shots, seed, settings.draws)
-    normals = calibration_normals(view.pools, settings.calibration, seed) if calibrates else ()
-    return tuple(
-        _draw(method, params, view, images, draw, scores, normals)
-        for draw, images in supports.items()
-    )
+    found = []
+    for draw in draws_of(view.pools, settings, seed):
+        normals = calibration_normals(draw.pools, settings.calibration, seed) if calibrates else ()
+        found.append(_measured(method, params, view, draw, settings, scores, normals))
+    return tuple(found)
 
 
-def _draw(
+def _measured(
     method: Method,
     params: Params,
     view: View,
-    images: Sequence[SiteImage],
-    draw: int,
+    draw: Draw,
+    settings: Evaluation,
     scores: bool,
     normals: Sequence[SiteImage],
 ) -> Drawn:
-    pools, features, masks = view
-    chosen = {image.name for image in images}
-    support = read_support(features, images, method.turns)
+    features = view.features
+    chosen = {image.name for image in draw.support}
+    support = read_support(features, draw.support, method.turns)
     started = time.perf_counter()
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
     rest: list[str] = []
-    if len(images) >= SMALLEST_SUPPORT:
+    if len(draw.support) >= SMALLEST_SUPPORT:
         rest = [image.name for image in normals if image.name not in chosen]
-    drawn = Drawn(
-        own=method.support_scores(adapted).numpy(),
-        rest=image_scores(method, adapted, features, rest).numpy(),
-    )
+    own = own_scores(method, adapted, len(draw.support))
+    drawn = Drawn(own=own.numpy(), rest=image_scores(method, adapted, features, rest).numpy())
     if not scores:
         return drawn
-    found = score_adapted(method, adapted, pools.testing, features, {}, seconds)
-    columns = identity_columns(pools, len(images), draw) | detection_columns(found)
+    found = score_adapted(method, adapted, draw.pools.testing, features, {}, own, seconds)
+    columns = identity_columns(draw, settings) | rejection_columns(draw, found.rejected)
+    columns |= detection_columns(found) | localisation_columns(found, view.masks)
     return replace(
         drawn,
-        columns=columns | localisation_columns(found, masks),
+        columns=columns,
         score=found.score.numpy(),
         defective=found.defective,
         p_value=None if found.p_value is None else found.p_value.numpy(),

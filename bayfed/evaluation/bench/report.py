@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bayfed.config import FULL, Shots
 from bayfed.errors import CheckpointError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.bench import figures, tables
@@ -48,7 +49,7 @@ class Findings:
         rows: All rows of its table.
         reference: Label of the system against which every other one is paired.
         pairs: Further comparisons.
-        shots: Shots of the panels that are shown in full.
+        shots: Support of the panels that are shown in full.
         fpr: The stated false-positive rate.
         facts: What was run and with what, to be shown as a list.
         settings_text: The settings of each system as YAML.
@@ -59,7 +60,7 @@ class Findings:
     rows: Sequence[ResultRow]
     reference: str
     pairs: Sequence[tuple[Named, Named]] = ()
-    shots: int = 5
+    shots: Shots = 5
     fpr: float = 0.05
     facts: Mapping[str, str] = field(default_factory=dict)
     settings_text: str = ""
@@ -87,40 +88,35 @@ def sections(findings: Findings) -> list[Section]:
     groups: defaultdict[tuple[str, str, float], list[Panel]] = defaultdict(list)
     for panel in panels(findings.rows):
         groups[panel.protocol, panel.backbone or "", panel.noise or 0.0].append(panel)
-    by_noise = _by_noise(groups)
-    return [_section(findings, found, by_noise.get(key)) for key, found in groups.items()]
+    every = [panel for found in groups.values() for panel in found]
+    return [_section(findings, found, every) for found in groups.values()]
 
 
-def _by_noise(
-    groups: Mapping[tuple[str, str, float], Sequence[Panel]],
-) -> dict[tuple[str, str, float], list[Panel]]:
-    """Return the panels that differ in their noise alone, under the key of the cleanest."""
-    found: defaultdict[tuple[str, str, int], list[tuple[float, Panel]]] = defaultdict(list)
-    for (protocol, backbone, noise), some in groups.items():
-        for panel in some:
-            found[protocol, backbone, panel.shots].append((noise, panel))
-    return {
-        (protocol, backbone, min(noise for noise, _ in some)): [panel for _, panel in some]
-        for (protocol, backbone, _), some in found.items()
-        if len(some) > 1
-    }
+def _by_noise(full: Panel, every: Sequence[Panel]) -> list[Panel]:
+    """Return the panels that differ from ``full`` in their noise alone, if it is the cleanest."""
+
+    def rest(panel: Panel) -> tuple[object, ...]:
+        return panel.protocol, panel.backbone, panel.support
+
+    alike = [panel for panel in every if rest(panel) == rest(full)]
+    clean = min(panel.noise or 0.0 for panel in alike) == (full.noise or 0.0)
+    return alike if clean and len(alike) > 1 else []
 
 
-def _section(
-    findings: Findings, found: Sequence[Panel], by_noise: Sequence[Panel] | None
-) -> Section:
-    full = next((panel for panel in found if panel.shots == findings.shots), found[-1])
-    shots = counted(full.shots, "shot")
+def _section(findings: Findings, found: Sequence[Panel], every: Sequence[Panel]) -> Section:
+    full = next((panel for panel in found if _is_asked(panel, findings.shots)), found[-1])
+    by_noise = _by_noise(full, every)
     noise = f", noise {full.noise:g}" if full.noise else ""
     title = f"{full.protocol}, {full.backbone}{noise}"
     charts = [
         figures.differences(full, findings.reference),
         figures.against(found, "shots"),
-        figures.against(by_noise or (), "noise") if by_noise else None,
+        figures.against(by_noise, "noise") if by_noise else None,
         figures.wins(full),
         *figures.sweeps(full),
     ]
     named = [
+        ("Image AUROC and rejection by label noise", tables.noise_table(by_noise or [full])),
         ("Other metrics, means over sites", tables.metric_table(full)),
         ("Pairs", tables.pairs_table(full, findings.pairs)),
         (
@@ -130,24 +126,28 @@ def _section(
     ]
     detailed = [
         (
-            f"Image AUROC, {counted(panel.shots, 'shot')}",
+            f"Image AUROC, {panel.support}",
             tables.main_table(panel, findings.reference),
         )
         for panel in found
         if panel is not full
     ]
-    detailed.append((f"Image AUROC of each site, {shots}", tables.sites_table(full)))
+    detailed.append((f"Image AUROC of each site, {full.support}", tables.sites_table(full)))
     cost = tables.cost_table(full)
     return Section(
         title=title,
         texts=[protocol_text(full.protocol), _numbers(full)],
         tables=[
-            (f"Image AUROC, {shots}", tables.main_table(full, findings.reference)),
+            (f"Image AUROC, {full.support}", tables.main_table(full, findings.reference)),
             *((caption, table) for caption, table in named if table is not None),
         ],
         details=[*detailed, *([("A fitted detector, means over sites", cost)] if cost else [])],
         charts=[chart for chart in charts if chart is not None],
     )
+
+
+def _is_asked(panel: Panel, shots: Shots) -> bool:
+    return panel.full if shots == FULL else panel.shots == shots and not panel.full
 
 
 def _numbers(panel: Panel) -> str:

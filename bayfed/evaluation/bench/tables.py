@@ -18,11 +18,15 @@ from bayfed.evaluation.summary import CONTROL
 from bayfed.metrics.intervals import Interval
 
 METRICS = ("image_auprc", "f1_max", "pixel_auroc", "aupro", "fpr_at_fnr10")
+NOISE_METRICS = ("noise_reached", "image_auroc", "reject_precision", "reject_recall")
 COSTS = {"model_bytes": 1e-3, "fit_seconds": 1e3, "score_seconds": 1e3}
 _HEADINGS = HEADINGS | {
     "fpr_at_fnr10": "FPR at FNR 10 %",
     "fpr_at_threshold": "FPR at the threshold",
     "fnr_at_threshold": "FNR at the threshold",
+    "noise_reached": "Noise reached",
+    "reject_precision": "Precision of the rejection",
+    "reject_recall": "Recall of the rejection",
     "model_bytes": "Model, kB",
     "fit_seconds": "Fit, ms",
     "score_seconds": "Score an image, ms",
@@ -105,6 +109,29 @@ def cost_table(panel: Panel) -> PlainTable | None:
         means = {metric: over_seeds(one, metric).mean * COSTS[metric] for metric in shown}
         body.append([one.system, one.arm, *(number(value, 1) for value in means.values())])
     return PlainTable(["system", "arm", *(_HEADINGS[metric] for metric in shown)], body)
+
+
+def noise_table(panels: Sequence[Panel]) -> PlainTable | None:
+    """Return AUROC, precision and recall of a refinement by label noise; None without any noise.
+
+    A mean is over the sites where something was rejected, or something was to be rejected.
+
+    Args:
+        panels: Differ in their noise alone.
+    """
+    if not any(panel.noise for panel in panels):
+        return None
+    body = []
+    ordered = sorted(panels, key=lambda panel: panel.noise or 0.0)
+    names = dict.fromkeys((one.system, one.arm) for p in ordered for one in p.competitors)
+    for name in names:
+        for panel in ordered:
+            one = panel.find(*name)
+            if one is not None:
+                means = [number(over_seeds(one, metric).mean) for metric in NOISE_METRICS]
+                body.append([*name, f"{panel.noise or 0.0:g}", *means])
+    headings = ["system", "arm", "noise", *(_HEADINGS[metric] for metric in NOISE_METRICS)]
+    return PlainTable(headings, body)
 
 
 def sites_table(panel: Panel, metric: str = AUROC) -> PlainTable:
