@@ -243,7 +243,7 @@ class PatchCore(System):
     """Fraction of the support's patches that the memory keeps."""
     neighbours: Annotated[int, Field(ge=2)] | None = 9
     """Patches of the memory around the nearest one that reweight a score; empty = no weight."""
-    candidates: Count = 20_000
+    candidates: Count = 10_000
     """Patches that the coreset is chosen from; of more, so many are taken."""
     projection: Count = 128
     """Dimensions in which the coreset is chosen, by a random projection where there are more."""

@@ -41,8 +41,9 @@ class AnomalyDINO(Untrained[Memory]):
     def fit(self, params: Params, tokens: Tensor) -> Memory:
         """Keep every patch, as a direction, or as many as a search can go through."""
         del params
-        patches = thinned(tokens.flatten(0, 1), self._patches)
-        return Memory(F.normalize(patches, dim=-1))
+        patches = tokens.flatten(0, 1)
+        kept = thinned(len(patches), self._patches).to(patches.device)
+        return Memory(F.normalize(patches[kept], dim=-1))
 
     def compare(self, params: Params, model: Memory, tokens: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the distances to the memory, and the mean of the highest of each image.

@@ -123,7 +123,7 @@ class FewShotClassifier:
         """Adapt to ``(k, ...)`` trunk outputs of good images, and once without each fold."""
         stored = support.to(device_of(params))
         number = len(stored)
-        own = stored.new_zeros(number)
+        own = params["head.weight"].new_zeros(number)
         for part in left_out(number) if number > 1 else ():
             fast = self._fast(params, stored[others(part, number)])
             own[part] = self._scored(params | fast, stored[part])[0]

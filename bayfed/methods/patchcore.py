@@ -49,8 +49,8 @@ class PatchCore(Untrained[Memory]):
         return {PROJECTION: torch.randn(channels, dim, generator=generator) / dim**0.5}
 
     def fit(self, params: Params, tokens: Tensor) -> Memory:
-        """Keep a coreset of the patches ``(k, t, c)``, or of those that are not too many."""
-        patches = thinned(tokens.flatten(0, 1), self._settings.candidates)
+        """Keep a coreset of the patches ``(k, t, c)``, or of as many as are candidates."""
+        patches = self._candidates(tokens)[0]
         if self._settings.coreset == 1:
             return Memory(patches)
         number = top_count(self._settings.coreset, len(patches))
@@ -59,16 +59,20 @@ class PatchCore(Untrained[Memory]):
     def fit_others(
         self, params: Params, tokens: Tensor, parts: Sequence[Tensor]
     ) -> Iterator[Memory]:
-        """Choose the coresets of all leave-one-image-out supports in step."""
-        patches, (images, each) = tokens.flatten(0, 1), tokens.shape[:2]
-        settings = self._settings
-        if settings.coreset == 1 or len(parts) < images or len(patches) > settings.candidates:
+        """Choose the coresets of all supports without a part in step."""
+        if self._settings.coreset == 1:
             return super().fit_others(params, tokens, parts)
-        owner = torch.arange(images, device=tokens.device)
-        members = owner[:, None] != owner.repeat_interleave(each)
-        number = top_count(self._settings.coreset, len(patches) - each)
+        patches, owner = self._candidates(tokens)
+        members = torch.stack([~torch.isin(owner, part.to(owner.device)) for part in parts])
+        number = top_count(self._settings.coreset, int(members.sum(-1).min()))
         chosen = greedy_coreset(_projected(params, patches), number, members)
         return (Memory(patches[indices]) for indices in chosen)
+
+    def _candidates(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``(n, c)`` patches that a memory may keep, and the image ``(n,)`` of each."""
+        patches, each = tokens.flatten(0, 1), tokens.shape[1]
+        kept = thinned(len(patches), self._settings.candidates).to(patches.device)
+        return patches[kept], kept // each
 
     def compare(self, params: Params, model: Memory, tokens: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the distances to the memory, and the largest of each image, reweighted.

@@ -8,16 +8,16 @@ from torch import Tensor
 from bayfed.seeds import torch_stream
 
 
-def thinned(patches: Tensor, number: int) -> Tensor:
-    """Return ``number`` of ``(n, c)`` patches, all if there are no more, in their order.
+def thinned(number: int, most: int) -> Tensor:
+    """Return the indices of ``most`` out of ``number`` patches, of all if there are no more.
 
     The choice is scattered, as an even one would meet the same places of the grid in each
-    image; it depends on ``n`` alone, so a support always gives the same memory.
+    image; it depends on the numbers alone, so a support always gives the same memory.
 
-    >>> len(thinned(torch.zeros(100, 2), 30)), len(thinned(torch.zeros(20, 2), 30))
-    (30, 20)
+    >>> len(thinned(100, 30)), thinned(3, 30).tolist()
+    (30, [0, 1, 2])
     """
-    if len(patches) <= number:
-        return patches
-    order = torch.randperm(len(patches), generator=torch_stream(0, "thinned", len(patches)))
-    return patches[order[:number].sort().values.to(patches.device)]
+    if number <= most:
+        return torch.arange(number)
+    order = torch.randperm(number, generator=torch_stream(0, "thinned", number))
+    return order[:most].sort().values
