@@ -98,8 +98,13 @@ class Density(nn.Module):
         super().__init__()
         coupling = partial(MonotonicAffineTransform, slope=1 / STEEPEST)
         with torch.random.fork_rng(devices=[]):  # its own weights are never used
+            # Smooth, as the outer gradient passes through gradients.
             self.flow = NICE(
-                dim, transforms=transforms, hidden_features=(hidden,), univariate=coupling
+                dim,
+                transforms=transforms,
+                hidden_features=(hidden,),
+                activation=nn.SiLU,
+                univariate=coupling,
             )
 
     def forward(self, white: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from tests import toys
 
 RIVALS = ["protonet", "protomaml", "maml", "anil"]
 STEPPING = ["protomaml", "maml", "anil"]
+EVERY = [*RIVALS, "refinement"]
 GRIDS = [1, 3]
 
 
@@ -34,7 +35,7 @@ def episodes(grid, number=2):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_meta_parameter_receives_a_gradient_at_round_0(name, grid):
     method = toys.system(name, grid=grid, loss={"dense": float(grid > 1)})
     found = toys.gradients(method, method.initial(0), toys.batch(tokens=grid**2))
@@ -45,7 +46,7 @@ def test_every_meta_parameter_receives_a_gradient_at_round_0(name, grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_batch_equals_a_loop_over_its_episodes(name, grid):
     method = toys.system(name, grid=grid, exact=True, loss={"dense": 1.0})
     params, several = start(method), episodes(grid, 3)
@@ -59,7 +60,7 @@ def test_a_batch_equals_a_loop_over_its_episodes(name, grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_exact_outer_gradient_is_that_of_the_whole_adaptation(name, grid):
     method = toys.system(name, grid=grid, exact=True)
     params, several = start(method), episodes(grid)
@@ -131,7 +132,7 @@ def test_evaluation_and_training_score_alike(name, grid):
     assert scores.p_value is None
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", EVERY)
 def test_training_lowers_the_loss(name):
     method = toys.system(name, grid=1)
     params = {k: v.requires_grad_() for k, v in method.initial(0).items()}

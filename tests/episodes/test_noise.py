@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayfed.config import FULL, Evaluation
+from bayfed.episodes import Pools, contaminate, draws_of, held_back, noise_of, shortfall
+from bayfed.errors import ProtocolError
+from tests import toys
+
+kinds = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 9), min_size=1)
+
+
+def pools(good: int = 20, defects: dict[str, int] | None = None) -> Pools:
+    site = toys.site(good, 3, {"crack": 9, "hole": 5} if defects is None else defects)
+    return Pools("toy", "toys", site.train_good, (), site.test_good, site.defects)
+
+
+@given(good=st.integers(2, 30), defects=kinds, share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
+def test_a_share_of_the_good_images_are_defects_that_left_the_test(
+    good: int, defects: dict[str, int], share: float, seed: int
+) -> None:
+    of = pools(good, defects)
+    types = {image.defect for image in of.test_anomalies}
+    if sum(defects.values()) < 2 or all(number == 1 for number in defects.values()):
+        with pytest.raises(ProtocolError, match=r"^site toy: .* none to give"):
+            contaminate(of, share, seed)
+        return
+    found = contaminate(of, share, seed)
+    given_away = {image for image in found.train_good if image.defect is not None}
+    assert len(found.train_good) == good
+    assert given_away | {*found.test_anomalies} == {*of.test_anomalies}
+    assert not given_away & {*found.test_anomalies}
+    assert {image for image in found.train_good if image.defect is None} <= {*of.train_good}
+    assert found.test_good == of.test_good
+    assert 2 * len(given_away) <= len(of.test_anomalies)
+    assert {image.defect for image in found.test_anomalies} == types
+    wanted = max(1, min(good - 1, round(share * good)))
+    assert 1 <= len(given_away) <= wanted
+    reached = len(given_away) / good
+    assert noise_of(found.train_good) == pytest.approx(reached)
+    line = shortfall(of, share, seed)
+    assert (line is None) == (len(given_away) == wanted)
+    assert line is None or f"capped at {reached:.3f}" in line
+
+
+def test_seed_and_draw_decide_which_and_where_and_more_noise_holds_less() -> None:
+    of = pools()
+    assert contaminate(of, 0.2, 0) == contaminate(of, 0.2, 0)
+    others = [contaminate(of, 0.2, seed, draw) for seed in (0, 1) for draw in (0, 1)]
+    assert len({tuple(i.name for i in one.train_good) for one in others}) == 4
+    little, much = (contaminate(of, share, 0) for share in (0.1, 0.3))
+    for before, after in zip(little.train_good, much.train_good, strict=True):
+        assert before.defect is None or before == after
+    assert contaminate(of, 0.0, 0) is of
+
+
+def test_one_line_says_what_a_site_cannot_give() -> None:
+    few = pools(20, {"crack": 6})
+    assert shortfall(few, 0.4, 0) == (
+        "site toy: noise 0.4 is capped at 0.150, 3 of its 6 test defects"
+    )
+    assert shortfall(few, 0.15, 0) is None
+    assert shortfall(few, 0.0, 0) is None
+    none = replace(few, test_anomalies=())
+    message = r"^site toy: 0 defective test images, so none to give to the training images \(noise"
+    with pytest.raises(ProtocolError, match=message):
+        contaminate(none, 0.1, 0)
+    assert contaminate(none, 0.0, 0) is none
+
+
+def test_a_full_support_is_all_that_is_not_held_back() -> None:
+    of, settings = pools(), Evaluation(shots=FULL, draws=3)
+    (one,) = draws_of(of, settings, 0)  # there is only one such support
+    assert {*one.support} == {*of.train_good}
+    (rest,) = draws_of(of, settings.model_copy(update={"calibration": 0.25}), 0)
+    assert {*rest.support} == {*of.train_good} - {*held_back(of, 0.25, 0)}
+    assert len(rest.support) == 15
+
+
+def test_noisy_draws_differ_and_leave_their_defects_out_of_the_test() -> None:
+    for shots in (FULL, 5):
+        draws = draws_of(pools(), Evaluation(shots=shots, draws=3, noise=0.2), 0)
+        assert [draw.number for draw in draws] == [0, 1, 2]
+        assert len({frozenset(draw.support) for draw in draws}) == 3
+        for draw in draws:
+            assert not {*draw.support} & {*draw.pools.testing}
+            assert Counter(i.defect is None for i in draw.pools.train_good)[False] == 4
+    with pytest.raises(ProtocolError, match="30 shots needs 30"):
+        draws_of(pools(), Evaluation(shots=30, noise=0.2), 0)
