@@ -36,8 +36,8 @@ def contaminate(pools: Pools, share: float, seed: int, draw: int = 0) -> Pools:
     if not given:
         found = len(pools.test_anomalies)
         raise ProtocolError(
-            f"site {pools.site}: {found} defective test image{'s' * (found != 1)}, "
-            f"so none to give to the training images (noise {share:g})"
+            f"site {pools.site}: noise {share:g} needs defects beyond the half of them, and one "
+            f"of each type, that stay in the test; it has {found}"
         )
     good = list(pools.train_good)
     places = stream(seed, "noise", "places", pools.site, draw).permutation(len(good))

@@ -27,7 +27,7 @@ def test_a_share_of_the_good_images_are_defects_that_left_the_test(
     of = pools(good, defects)
     types = {image.defect for image in of.test_anomalies}
     if sum(defects.values()) < 2 or all(number == 1 for number in defects.values()):
-        with pytest.raises(ProtocolError, match=r"^site toy: .* none to give"):
+        with pytest.raises(ProtocolError, match=r"^site toy: noise .* needs defects"):
             contaminate(of, share, seed)
         return
     found = contaminate(of, share, seed)
@@ -67,7 +67,7 @@ def test_one_line_says_what_a_site_cannot_give() -> None:
     assert shortfall(few, 0.15, 0) is None
     assert shortfall(few, 0.0, 0) is None
     none = replace(few, test_anomalies=())
-    message = r"^site toy: 0 defective test images, so none to give to the training images \(noise"
+    message = r"^site toy: noise 0.1 needs defects .* stay in the test; it has 0$"
     with pytest.raises(ProtocolError, match=message):
         contaminate(none, 0.1, 0)
     assert contaminate(none, 0.0, 0) is none

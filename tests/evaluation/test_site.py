@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bayfed.config import Evaluation
+from bayfed.config import FULL, Evaluation
 from bayfed.data.files import FileSource
 from bayfed.data.site import SiteImage
-from bayfed.episodes import Pools, draw_support
+from bayfed.episodes import Pools, draw_support, draws_of
 from bayfed.errors import DataError, NumericalError, ProtocolError
 from bayfed.evaluation.calibrate import (
     DENSITY,
@@ -26,7 +26,7 @@ from bayfed.evaluation.calibrate import (
     pooled_spread,
     spread_sums,
 )
-from bayfed.evaluation.site import evaluate_site, score_images, upsample
+from bayfed.evaluation.site import evaluate_site, rejection_columns, score_images, upsample
 from bayfed.methods.base import Scores
 from bayfed.metrics import image_auroc
 from bayfed.normality import support_spread
@@ -68,6 +68,30 @@ def evaluate(of, grid=GRID, features=None, method=None, pooled=None, seed=0, **s
     features = moved(of, grid) if features is None else features
     asked = SETTINGS.model_copy(update=settings)
     return evaluate_site(method, method.initial(0), of, features, asked, seed, pooled or {}, 32)
+
+
+def test_what_a_refinement_rejects_is_told_against_the_labels():
+    of = pools(good=8, bad=5)
+    (draw,) = draws_of(of, Evaluation(shots=FULL, noise=0.25, draws=1), 0)
+    defective = np.array([image.defect is not None for image in draw.support])
+    assert defective.sum() == 2
+    rejected = defective.copy()
+    rejected[np.flatnonzero(~defective)[:2]] = True
+    found = rejection_columns(draw, rejected)
+    assert found == {"reject_precision": 0.5, "reject_recall": 1.0}
+    none = rejection_columns(draw, np.zeros(8, bool))
+    assert none == {"reject_precision": None, "reject_recall": 0.0}
+    assert rejection_columns(draw, None) == {}
+
+
+def test_a_noisy_row_says_what_was_asked_and_what_was_reached():
+    of = pools(good=8, bad=5)
+    (row,) = evaluate(of, noise=0.5, draws=1, shots=FULL)
+    assert row["shots"] == 8
+    assert row["full_support"] == 1
+    assert (row["noise"], row["noise_reached"]) == (0.5, 0.25)  # two of five defects
+    (clean,) = evaluate(of, draws=1)
+    assert clean["noise"] is clean["noise_reached"] is clean["full_support"] is None
 
 
 def test_a_row_for_each_draw_with_what_was_measured():

@@ -100,7 +100,7 @@ def _by_noise(full: Panel, every: Sequence[Panel]) -> list[Panel]:
 
     alike = [panel for panel in every if rest(panel) == rest(full)]
     clean = min(panel.noise or 0.0 for panel in alike) == (full.noise or 0.0)
-    return alike if clean and len(alike) > 1 else []
+    return alike if clean else []
 
 
 def _section(findings: Findings, found: Sequence[Panel], every: Sequence[Panel]) -> Section:
@@ -111,12 +111,12 @@ def _section(findings: Findings, found: Sequence[Panel], every: Sequence[Panel])
     charts = [
         figures.differences(full, findings.reference),
         figures.against(found, "shots"),
-        figures.against(by_noise, "noise") if by_noise else None,
+        figures.against(by_noise, "noise"),
         figures.wins(full),
         *figures.sweeps(full),
     ]
     named = [
-        ("Image AUROC and rejection by label noise", tables.noise_table(by_noise or [full])),
+        ("Image AUROC and rejection by label noise", tables.noise_table(by_noise)),
         ("Other metrics, means over sites", tables.metric_table(full)),
         ("Pairs", tables.pairs_table(full, findings.pairs)),
         (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -76,6 +77,41 @@ def test_the_main_table_has_means_and_paired_intervals() -> None:
     assert trained[7] == "+0.100"
     assert re.fullmatch(r"\+0\.\d{3} to \+0\.\d{3}", trained[8])
     assert lines["patchcore", "none"][5:] == ["–", "–", "–", "–"]
+
+
+def test_full_supports_of_any_size_are_one_panel() -> None:
+    sizes = dict(zip(SITES, (120, 84, 56, 120), strict=True))
+    full = [replace(row, shots=sizes[row.site], full_support=1) for row in rows(0.5)]
+    alone, together = panels([*rows(0.5, shots=120), *full])
+    assert (alone.shots, alone.full, alone.support) == (120, False, "120 shots")
+    assert (together.shots, together.full, together.support) == (120, True, "full support")
+    assert together.sites == sorted(SITES)
+    chart = figures.against([alone, together], "noise")
+    assert chart is None
+
+
+def test_rejection_is_told_by_noise(tmp_path: Path) -> None:
+    clean = rows(0.6, method="patchcore", full_support=1)
+    noisy = [
+        row
+        for noise, recall in ((0.1, 0.9), (0.4, 0.2))
+        for row in rows(
+            0.6 - noise, method="patchcore", full_support=1, noise=noise,
+            noise_reached=0.9 * noise, reject_precision=0.5, reject_recall=recall,
+        )
+    ]  # fmt: skip
+    table = tables.noise_table(panels([*noisy, *clean]))
+    assert table is not None
+    assert [line[2:4] + line[5:] for line in table.body] == [
+        ["0", "–", "–", "–"],
+        ["0.1", "0.090", "0.500", "0.900"],
+        ["0.4", "0.360", "0.500", "0.200"],
+    ]
+    assert tables.noise_table(panels(clean)) is None
+    write_bench_report(tmp_path, findings([*noisy, *clean]))
+    text = (tmp_path / "results.md").read_text()
+    assert text.count("### Image AUROC and rejection by label noise") == 1
+    assert (tmp_path / "plots" / "noise-standard-full.png").exists()
 
 
 def test_pairs_tell_relative_false_positives() -> None:

@@ -113,7 +113,15 @@ def test_a_bench_can_grow_but_not_change(benching: Benching) -> None:
         ({"methods": ("patchcor",)}, ConfigError, "no system is called 'patchcor'"),
         ({"arms": ("lokal",)}, ConfigError, r"bench\.arms\.0"),
         ({"shots": ("3", "10")}, ProtocolError, "site bolt_00: 9 good .* 10 shots needs 10"),
-        ({"shots": ("many",)}, ConfigError, r"bench\.shots\.0"),
+        ({"shots": ("many",)}, ConfigError, r"bench\.shots\.0: a whole number from 1, or 'full'"),
+        ({"shots": ("0",)}, ConfigError, r"bench\.shots\.0: a whole number from 1"),
+        ({"noise": ("0", "1")}, ConfigError, r"bench\.noise\.1: .* less than 1"),
+        ({"noise": ("-0.1",)}, ConfigError, r"bench\.noise\.0: .* greater than or equal to 0"),
+        (
+            {"noise": ("0.1",), "settings": ("data.synthetic.per_defect=0",)},
+            ProtocolError,
+            "site bolt_00: 0 defective test images, so none to give",
+        ),
         ({"protocols": ("new",)}, ConfigError, r"bench\.protocols\.0"),
         ({"sites": ("nowhere",)}, ConfigError, "no site 'nowhere'"),
         ({"backbone": "resnet0"}, BayfedError, "baypranometa: .*resnet0"),
@@ -128,6 +136,51 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
         benching(**options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_label_noise_at_full_support_is_measured_reported_and_resumed(benching: Benching) -> None:
+    refine = {"method": {"refine": {"cycles": 2}}, "preset": "baypranometa"}
+    section = {"systems": {"baypranometa": {}, "baypranometa-refined": refine}}
+    settings = ("evaluation.calibration=0.25", "data.synthetic.per_defect=4")
+    options: dict[str, Any] = {
+        "section": section, "arms": ("none",), "shots": ("3", "full"), "noise": ("0", "0.3", "0.9"),
+        "settings": settings,
+    }  # fmt: skip
+    out = benching(report=True, **options)
+    full = [row for row in rows(out) if row.full_support]
+    assert {row.shots for row in full} == {7}  # of nine, two are held back
+    assert {row.noise for row in full} == {None, 0.3, 0.9}
+    assert all(row.cover90 is not None for row in full)
+    for row in full:
+        assert (row.noise is None) == (row.noise_reached is None)
+        if row.variant is None:
+            assert row.reject_precision is None
+            assert row.reject_recall is None
+    noisy = [row for row in full if row.noise and row.variant == "refined"]
+    assert noisy
+    assert all(row.reject_recall is not None for row in noisy if row.noise_reached)
+    assert max(row.noise_reached or 0 for row in noisy) <= 4 / 7  # half of eight defects
+    text = (out / "results.md").read_text()
+    assert "noise 0.9 is capped at 0.444, 4 of its 8 test defects" in text
+    assert "### Image AUROC and rejection by label noise" in text
+    before = (out / "results.csv").read_bytes()
+    benching(resume=True, **options)
+    assert (out / "results.csv").read_bytes() == before
+
+
+def test_a_full_support_without_held_back_images_has_no_p_values(benching: Benching) -> None:
+    found = rows(benching(arms=("none",), shots=("full",)))
+    assert {row.shots for row in found} == {9}
+    assert {row.draw for row in found} == {0}  # there is one such support
+    assert all(row.cover90 is None and row.image_auroc is not None for row in found)
+
+
+def test_a_refinement_shares_the_training_of_what_is_in_it(benching: Benching) -> None:
+    refine = {"method": {"refine": {"cycles": 2}}, "preset": "baypranometa"}
+    section = {"systems": {"baypranometa": {}, "baypranometa-refined": refine}}
+    out = benching(section=section, arms=("federated",))
+    assert len(list((out / "trainings").iterdir())) == 1
+    assert {row.variant for row in rows(out)} == {None, "refined"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(benching: Benching, tmp_path: Path) -> None:
