@@ -118,9 +118,9 @@ def test_a_bench_can_grow_but_not_change(benching: Benching) -> None:
         ({"noise": ("0", "1")}, ConfigError, r"bench\.noise\.1: .* less than 1"),
         ({"noise": ("-0.1",)}, ConfigError, r"bench\.noise\.0: .* greater than or equal to 0"),
         (
-            {"noise": ("0.1",), "settings": ("data.synthetic.per_defect=0",)},
+            {"noise": ("0.1",), "settings": ("data.synthetic.per_defect=1",)},
             ProtocolError,
-            "site bolt_00: 0 defective test images, so none to give",
+            "site bolt_00: noise 0.1 needs defects .* it has 2",
         ),
         ({"protocols": ("new",)}, ConfigError, r"bench\.protocols\.0"),
         ({"sites": ("nowhere",)}, ConfigError, "no site 'nowhere'"),
