@@ -80,6 +80,8 @@ class Refine(Settings):
     """Most cycles; 0 = every image is kept."""
     whisker: NonNegative = 1.5
     """Interquartile ranges above the third quartile beyond which a score is outlying."""
+    quartiles: Literal["both", "lower"] = "both"
+    """``lower`` mirrors the lower half of the scores, which noise below one half leaves alone."""
 
 
 class System(Settings):

@@ -10,8 +10,10 @@ every cycle recomputes from the scores of the images that are still kept. Cycles
 nothing is rejected, and two images at least are kept. What is left is adapted to from the same
 start, not from the weights before, which have seen what was rejected.
 
-A quarter of the images at most can lie above a fence, and outliers that are as many as that
-move the fence itself.
+A quarter of the images at most can lie above this fence, and outliers that are as many as that
+move it. With ``quartiles: lower`` the upper half is taken to mirror the lower one, so that
+:math:`Q_3 = 2 Q_2 - Q_1`: the same fence for symmetric scores, and one that stands up to outliers
+of nearly half the images.
 
 Source: arXiv 2503.01569 for cycles of scoring, rejection and re-adaptation; Tukey 1977,
 "Exploratory Data Analysis", for the fence.
@@ -49,18 +51,23 @@ class Kept(NamedTuple):
     fence: float
 
 
-def fence_of(scores: Tensor, whisker: float) -> float:
+def fence_of(scores: Tensor, whisker: float, mirrored: bool = False) -> float:
     """Return the third quartile and ``whisker`` interquartile ranges more.
 
     Args:
         scores: ``(n,)``; quartiles between two of them are interpolated.
         whisker: :math:`w`.
+        mirrored: Whether the third quartile is as far from the median as the first.
 
     >>> fence_of(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), 1.5)
     7.0
+    >>> fence_of(torch.tensor([1.0, 2.0, 3.0, 40.0, 50.0]), 1.5, mirrored=True)
+    7.0
     """
-    levels = torch.tensor([0.25, 0.75], dtype=torch.double)
-    low, high = torch.quantile(scores.double(), levels)
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.double)
+    low, middle, high = torch.quantile(scores.double(), levels)
+    if mirrored:
+        high = 2 * middle - low
     return float(high + whisker * (high - low))
 
 
@@ -89,10 +96,11 @@ class Refined:
         kept, fence = torch.arange(len(images)), torch.inf
         adapted = self.inside.adapt(params, support)
         scores = self._scores(adapted, len(kept))
-        for _ in range(self._settings.cycles):
+        settings = self._settings
+        for _ in range(settings.cycles):
             if len(kept) <= FEWEST:
                 break
-            fence = fence_of(scores, self._settings.whisker)
+            fence = fence_of(scores, settings.whisker, settings.quartiles == "lower")
             within = scores.double() <= fence
             if bool(within.all()) or int(within.sum()) < FEWEST:
                 break

@@ -44,6 +44,13 @@ class Mean:
         return adapted.numel()
 
 
+class Nearby(Mean):
+    """Scores an image by its distance to the median, which stays with the most."""
+
+    def support_scores(self, adapted: Tensor) -> Tensor:
+        return (adapted - adapted.median(0).values).norm(dim=-1)
+
+
 def planted(good: int = 40, bad: int = 6) -> tuple[Tensor, Tensor]:
     """Vectors around 0 with outliers among them, and which they are."""
     random = stream(0, "planted", good, bad)
@@ -65,6 +72,19 @@ def test_the_fence_is_tukeys(scores, whisker):
     expected = high + whisker * (high - low)
     found = fence_of(torch.tensor(scores, dtype=torch.double), whisker)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def test_mirrored_quartiles_stand_up_to_nearly_half_of_the_images():
+    support, bad = planted(good=30, bad=20)
+    recalls = {}
+    for quartiles in ("both", "lower"):
+        settings = Refine(cycles=9, quartiles=quartiles)
+        around = refined(Nearby(), settings, Refine())
+        rejected = around.rejected(around.adapt({}, support))
+        recalls[quartiles] = float((rejected & bad).sum() / bad.sum())
+        assert not (rejected & ~bad).any() or quartiles == "lower"
+    assert recalls["lower"] == 1.0
+    assert recalls["both"] == 0.0
 
 
 def test_planted_outliers_are_rejected_and_the_rest_is_adapted_to():
