@@ -12,6 +12,7 @@ from torch import Tensor
 from bayfed.config import FULL, Experiment
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
+from bayfed.data.turned import turned
 from bayfed.episodes import Pools, is_held_out, seen_pools, training_pools, without_copies
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
@@ -122,6 +123,7 @@ class Factory:
                 h.features,
                 self._encoder,
                 self._experiment.episode,
+                self.method.poses,
             )
             for h in self._training
         ]
@@ -252,8 +254,14 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
 
 def _pictures(experiment: Experiment, system: System, pools: Pools) -> tuple[SiteImage, ...]:
     """Return what is read of a site: defects to train on only where something is trained."""
-    anomalies = _seen(pools, experiment).train_anomalies if experiment.method.trains else ()
-    turns = system.method.turns
-    supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
-    pictures = (*pools.train_good, *anomalies, *pools.testing, *supports)
+    seen, learns = _seen(pools, experiment), experiment.method.trains and pools.train_anomalies
+    episodes = [
+        picture
+        for image in (seen.train_good if learns else ())
+        for picture in turned(image, system.method.poses)
+    ]
+    anomalies = seen.train_anomalies if learns else ()
+    poses = system.method.poses
+    supports = support_pictures(pools, experiment.evaluation, experiment.seed, poses)
+    pictures = (*pools.train_good, *episodes, *anomalies, *pools.testing, *supports)
     return tuple({picture.name: picture for picture in pictures}.values())

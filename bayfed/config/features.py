@@ -10,6 +10,15 @@ from pydantic import Field, model_validator
 from bayfed.config.settings import Count, Settings
 
 
+class Wide(Settings):
+    """A layer inside the backbone whose channels are many: a second view of every token."""
+
+    layer: str
+    """Name of a module, such as ``blocks.5.0.bn1``, the expansion of an inverted residual."""
+    channels: Count = 192
+    """Fixed random directions onto which its outputs are projected."""
+
+
 class Backbone(Settings):
     """The encoder: a frozen trunk whose outputs are stored, and a trainable tail."""
 
@@ -20,7 +29,10 @@ class Backbone(Settings):
     pretrained: bool = False
     """Ask timm's hub for weights; never done when ``weights`` names a file."""
     stages: tuple[int, ...] = (1, 2)
+    wide: Wide | None = None
     image_size: Annotated[int, Field(ge=32, le=1024)] = 64
+    aspect: Literal["square", "product"] = "square"
+    """``product``: inputs keep the usual proportions of a site, at the area of the square."""
     grid: Count = 16
     smoothing: Annotated[int, Field(ge=1)] = 3
     trainable: Literal["head", "adapters", "all"] = "all"
@@ -31,6 +43,8 @@ class Backbone(Settings):
     def _maps_can_be_stacked(self) -> Backbone:
         if list(self.stages) != sorted(set(self.stages)) or min(self.stages, default=0) < 0:
             raise ValueError("backbone.stages must be distinct, ascending and not negative")
+        if self.trainable == "all" and (self.wide or self.aspect != "square"):
+            raise ValueError("backbone.wide and backbone.aspect need a frozen backbone")
         if self.smoothing % 2 == 0:
             raise ValueError("backbone.smoothing must be odd")
         return self

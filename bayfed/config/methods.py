@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bayfed.config.settings import Count, NonNegative, Positive, Settings
 
@@ -139,14 +139,32 @@ class Embedded(System):
         return True
 
 
+class WideView(Settings):
+    """What the wide layer of the backbone adds to a score, where one is tapped."""
+
+    weight: float = 0.0
+    """Of its surprise beside that of the stages, at round 0; it is a meta-parameter."""
+    top_k: Fraction = 0.05
+    """Fraction of its patches whose mean score counts."""
+
+
 class BayPrAnoMeta(Embedded):
     """Bayesian Proto-MAML."""
 
     name: Literal["baypranometa"] = "baypranometa"
+    mirrored: bool = False
+    """Describe each support image together with its two mirror images; patch grain only."""
+    wide: WideView = WideView()
     inner: Inner = Inner()
     prior: Prior = Prior()
     broad: Broad = Broad()
     loss: Loss = Loss()
+
+    @model_validator(mode="after")
+    def _one_vector_has_no_mirror(self) -> BayPrAnoMeta:
+        if self.mirrored and self.grain == "image":
+            raise ValueError("method.mirrored needs the patch grain")
+        return self
 
     @property
     def pools_statistics(self) -> bool:

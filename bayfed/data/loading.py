@@ -10,6 +10,7 @@ from pathlib import Path
 from bayfed.config import Data
 from bayfed.data import synthetic
 from bayfed.data.layouts import LAYOUTS, Layout, find_layout
+from bayfed.data.proportion import in_proportion
 from bayfed.data.site import Site
 from bayfed.errors import ConfigError, DataError
 
@@ -118,7 +119,8 @@ def load_sites(settings: Data, seed: int, held_out: Collection[str] = ()) -> tup
         root = _root(settings)
         layout = LAYOUTS[find_layout(root, settings.layout)[0]]
         return tuple(
-            replace(_read(root, layout, name, seed), family=family) for name, family in names
+            in_proportion(replace(_read(root, layout, name, seed), family=family))
+            for name, family in names
         )
     made = synthetic.sites(settings.synthetic, seed, dict(names), held_out)
-    return tuple(sorted(made, key=lambda site: site.name))
+    return tuple(in_proportion(site) for site in sorted(made, key=lambda site: site.name))

@@ -117,5 +117,6 @@ def pasted_images(site: Site, settings: Pasted, seed: int) -> tuple[SiteImage, .
         pick = stream(seed, "pasted-base", site.name, number).integers(len(site.train_good))
         base = site.train_good[int(pick)]
         source = PastedSource(base, kind, number, seed)
-        made.append(SiteImage(site.name, f"pasted/{kind}/{number:04d}", kind, source, base.name))
+        name = f"pasted/{kind}/{number:04d}"
+        made.append(SiteImage(site.name, name, kind, source, base.name, proportion=base.proportion))
     return tuple(made)

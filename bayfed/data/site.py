@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bayfed.data.proportion import Proportion
 from bayfed.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -43,6 +44,7 @@ class SiteImage:
         source: file or generator behind the image.
         base: name of the image that this one is painted on or turned from, where it is.
             An episode must not hold both.
+        proportion: the usual one of its site; None = its own is all that is known.
     """
 
     site: str
@@ -50,6 +52,15 @@ class SiteImage:
     defect: str | None
     source: Source = field(repr=False)
     base: str | None = None
+    proportion: Proportion | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ratio(self) -> float:
+        """Height over width: the usual one of its site, else its own."""
+        if self.proportion is not None:
+            return self.proportion.ratio
+        height, width = self.size()
+        return height / width
 
     @property
     def place(self) -> str:

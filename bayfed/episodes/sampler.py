@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bayfed.config import Episode as EpisodeSettings
 from bayfed.data import SiteImage
+from bayfed.data.turned import UPRIGHT, Poses, turned
 from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
 from bayfed.episodes.pools import Pools
 from bayfed.features import Encoder, StoredFeatures
@@ -25,19 +26,26 @@ class EpisodeSampler:
         features: Stored trunk outputs of ``pools.training``.
         encoder: Tells the token grid.
         settings: Size of an episode.
+        poses: Pictures of each support image that the method wants.
 
     Raises:
         ProtocolError: the site has too few images for one episode.
     """
 
     def __init__(
-        self, pools: Pools, features: StoredFeatures, encoder: Encoder, settings: EpisodeSettings
+        self,
+        pools: Pools,
+        features: StoredFeatures,
+        encoder: Encoder,
+        settings: EpisodeSettings,
+        poses: Poses = UPRIGHT,
     ) -> None:
         pools.need_episode(settings.shots, settings.normals)
         self._pools = pools
         self._features = features
         self._encoder = encoder
         self._settings = settings
+        self._poses = poses
         self._masks: dict[str, Tensor] = {}
 
     def episode(self, random: np.random.Generator) -> EpisodeBatch:
@@ -54,7 +62,8 @@ class EpisodeSampler:
             spared = anomalies[int(random.integers(len(anomalies)))]
             good = self._draw_normals(random, spared.base)
             free = self._free(good)
-        support, normals = good[:shots], good[shots:]
+        normals = good[shots:]
+        support = [picture for image in good[:shots] for picture in turned(image, self._poses)]
         query = [*normals, *self._draw_anomalies(random, free)]
         tokens = self._draw_tokens(random)
         inside = tokens if not self._encoder.tail.convolves else None

@@ -57,7 +57,7 @@ def calibrate_site(
     for draw in draws_of(pools, settings, seed):
         if len(draw.support) < SMALLEST_SUPPORT:
             return {}
-        adapted = method.adapt(params, read_support(features, draw.support, method.turns))
+        adapted = method.adapt(params, read_support(features, draw.support, method.poses))
         owns.append(method.support_scores(adapted))
         if pooled:
             normals = calibration_normals(draw.pools, settings.calibration, seed)

@@ -180,8 +180,8 @@ def _measure(
 
 def _features(system: System, pools: Pools, experiment: Experiment) -> StoredFeatures:
     """Compute what the draws and the test need, and no other feature of the site."""
-    turns = system.method.turns
-    pictures = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
+    poses = system.method.poses
+    pictures = support_pictures(pools, experiment.evaluation, experiment.seed, poses)
     return system.store.open((*pictures, *pools.testing))
 
 

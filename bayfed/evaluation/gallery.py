@@ -157,11 +157,11 @@ def _show(
     taken = {image.name for image in support}
     normals = [i for i in pools.train_good if i.name not in taken and not i.defect][:NORMALS]
     images = choose_images(pools, experiment.seed)
-    turns = system.method.turns
-    pictures = [picture for image in support for picture in turned(image, turns)]
+    poses = system.method.poses
+    pictures = [picture for image in support for picture in turned(image, poses)]
     features = system.store.open((*pictures, *normals, *images))
 
-    adapted = system.method.adapt(theta, read_support(features, support, turns))
+    adapted = system.method.adapt(theta, read_support(features, support, poses))
     own = system.method.support_scores(adapted)
     spread = max(float(support_spread(own)), SMALLEST_SPREAD)
     if SQUARE in pooled:

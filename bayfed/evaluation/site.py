@@ -83,7 +83,7 @@ def score_images(
     started = time.perf_counter()
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
-    own = own_scores(method, adapted, len(support) // method.turns)
+    own = own_scores(method, adapted, len(support) // len(method.poses))
     return score_adapted(method, adapted, images, features, pooled, own, seconds)
 
 
@@ -165,7 +165,7 @@ def evaluate_site(
     rows = []
     masks = masks_of(pools, image_size) if method.localises else {}
     for draw in draws_of(pools, settings, seed):
-        stored = read_support(features, draw.support, method.turns)
+        stored = read_support(features, draw.support, method.poses)
         scores = score_images(method, params, stored, draw.pools.testing, features, pooled)
         row = identity_columns(draw, settings) | rejection_columns(draw, scores.rejected)
         row |= detection_columns(scores) | localisation_columns(scores, masks)

@@ -1,4 +1,4 @@
-"""The pictures behind a support: its images, and their rotations where a method asks for them."""
+"""The pictures behind a support: its images, and their other poses where a method has any."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
-from bayfed.data.turned import turned
+from bayfed.data.turned import Poses, turned
 from bayfed.episodes import Pools, draws_of
 from bayfed.features import StoredFeatures
 
 
 def support_pictures(
-    pools: Pools, settings: Evaluation, seed: int, turns: int
+    pools: Pools, settings: Evaluation, seed: int, poses: Poses
 ) -> tuple[SiteImage, ...]:
     """Return every picture that the supports of an evaluation need, each once.
 
@@ -22,17 +22,17 @@ def support_pictures(
         pools: Of the site.
         settings: Shots and draws.
         seed: Of the experiment.
-        turns: Rotations of each image, itself among them.
+        poses: Of each image, itself the first.
 
     Raises:
         ProtocolError: the site has fewer good images than shots, or no defect for the noise.
     """
     draws = draws_of(pools, settings, seed)
     images = {image.name: image for draw in draws for image in draw.support}
-    return tuple(picture for image in images.values() for picture in turned(image, turns))
+    return tuple(picture for image in images.values() for picture in turned(image, poses))
 
 
-def read_support(features: StoredFeatures, support: Sequence[SiteImage], turns: int) -> Tensor:
-    """Return ``(k * turns, ...)`` trunk outputs of a support, the turns of an image in a row."""
-    pictures = [picture for image in support for picture in turned(image, turns)]
+def read_support(features: StoredFeatures, support: Sequence[SiteImage], poses: Poses) -> Tensor:
+    """Return ``(k * poses, ...)`` trunk outputs of a support, the poses of an image in a row."""
+    pictures = [picture for image in support for picture in turned(image, poses)]
     return features.read([picture.name for picture in pictures])

@@ -35,7 +35,13 @@ def build_system(experiment: Experiment) -> System:
     """
     encoder = build_encoder(experiment, resolve_device(experiment.device))
     directory = experiment.store.directory or default_directory()
-    store = FeatureStore(directory, encoder.trunk, encoder.image_size, experiment.store.dtype)
+    store = FeatureStore(
+        directory,
+        encoder.trunk,
+        encoder.image_size,
+        experiment.store.dtype,
+        experiment.backbone.aspect,
+    )
     return System(build_method(experiment.method, encoder), encoder, store)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bayfed.config import Backbone as BackboneSettings
 from bayfed.errors import ConfigError, WeightsError
 from bayfed.features.conv4 import Conv4
+from bayfed.features.tapped import Tapped
 from bayfed.features.weights import WeightsFile, inspect_weights, load_into
 
 CONV4 = "conv4"
@@ -58,13 +59,19 @@ def build_backbone(settings: BackboneSettings, generator: torch.Generator) -> Ba
     config = getattr(_inner(network), "pretrained_cfg", {}) or {}
     mean, std = (file.mean, file.std) if file else (config.get("mean"), config.get("std"))
     weights = file.sha256 if file else _content(network)
-    channels: list[int] = cast(Any, network).feature_info.channels()
+    if isinstance(network, Tapped):
+        channels = network.channels
+    else:
+        channels = tuple(cast(Any, network).feature_info.channels())
+    identity = f"{settings.name}:{weights}:{settings.stages}"
+    if settings.wide is not None:
+        identity = f"{identity}:{settings.wide}"
     return Backbone(
         network=network.eval().requires_grad_(False).to(memory_format=torch.channels_last),
-        channels=tuple(channels),
+        channels=channels,
         mean=tuple(mean or (0.485, 0.456, 0.406)),
         std=tuple(std or (0.229, 0.224, 0.225)),
-        identity=f"{settings.name}:{weights}:{settings.stages}",
+        identity=identity,
     )
 
 
@@ -114,12 +121,17 @@ def _inner(network: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else network
 
 
+def _stages_only(stages: tuple[int, ...]) -> dict[str, Any]:
+    """Return how timm is told to cut a model off behind its stages."""
+    return {"features_only": True, "feature_cls": "getter", "out_indices": stages}
+
+
 def _timm(
     settings: BackboneSettings, file: WeightsFile | None, generator: torch.Generator
 ) -> nn.Module:
     import timm  # late: it loads torchvision and the compiler, seconds that Conv-4 need not pay
 
-    name = settings.name
+    name, wide = settings.name, settings.wide
     if not timm.is_model(name):
         raise ConfigError(f"backbone.name: unknown backbone {name!r}")
     try:
@@ -127,11 +139,11 @@ def _timm(
             network: nn.Module = timm.create_model(
                 name,
                 pretrained=settings.pretrained and file is None,
-                features_only=True,
-                feature_cls="getter",
-                out_indices=settings.stages,
+                **({} if wide else _stages_only(settings.stages)),
                 **dict(file.create if file else ()),
             )
+        if wide:
+            network = Tapped(network, settings.stages, wide.layer, wide.channels)
     except (IndexError, AssertionError, ValueError) as error:
         raise ConfigError(f"backbone.stages: {name} has no stages {settings.stages}") from error
     except TypeError as error:

@@ -25,6 +25,8 @@ class Encoder:
     tail: Tail
     grid: int
     image_size: int
+    views: tuple[int, ...] = ()
+    """Channels of each view of a token: of the stages together, and of a wide layer."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -79,7 +81,7 @@ def _build(
     if settings.trainable == "all":
         network = NetworkTail(backbone, settings.grid, settings.smoothing, pool)
         pictures = IdentityTrunk(settings.image_size)
-        return Encoder(pictures, network, grid, settings.image_size, device)
+        return Encoder(pictures, network, grid, settings.image_size, (network.channels,), device)
     channels = sum(backbone.channels)
     tail: Tail
     if settings.trainable == "adapters":
@@ -87,4 +89,6 @@ def _build(
     else:
         output, tail = "pooled" if pool else "tokens", IdentityTail(channels)
     trunk = FrozenTrunk(backbone, settings, output, device)
-    return Encoder(trunk, tail, grid, settings.image_size, device)
+    wide = settings.wide.channels if settings.wide else 0
+    views = (channels - wide, wide) if wide else (channels,)
+    return Encoder(trunk, tail, grid, settings.image_size, views, device)

@@ -1,6 +1,8 @@
-"""From a decoded picture to the network's square input."""
+"""From a decoded picture to the network's input."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -8,30 +10,46 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+Shape = tuple[int, int]
+"""Height and width in pixels."""
+STEP = 16
+"""Sides of an input that is no square are multiples of it, so that no stage cuts its map."""
 
-def square(pixels: NDArray[np.uint8], size: int) -> Tensor:
-    """Squash a picture to ``size`` x ``size`` by antialiased bilinear interpolation.
+
+def input_shape(ratio: float, size: int) -> Shape:
+    """Return the shape with about ``size ** 2`` pixels whose height over width is about ``ratio``.
+
+    >>> input_shape(512 / 203, 224), input_shape(1.02, 224)
+    ((352, 144), (224, 224))
+    """
+    root = math.sqrt(ratio)
+    height, width = (max(1, round(side / STEP)) * STEP for side in (size * root, size / root))
+    return height, width
+
+
+def resized(pixels: NDArray[np.uint8], shape: Shape) -> Tensor:
+    """Bring a picture to ``shape`` by antialiased bilinear interpolation.
 
     Args:
         pixels: ``(H, W, 3)`` RGB, 8 bit.
-        size: Side of the result in pixels.
+        shape: Height and width of the result in pixels.
 
     Returns:
-        ``(3, size, size)`` uint8.
+        ``(3, *shape)`` uint8.
 
-    >>> square(np.zeros((4, 8, 3), np.uint8), 2).shape
+    >>> resized(np.zeros((4, 8, 3), np.uint8), (2, 2)).shape
     torch.Size([3, 2, 2])
     """
     image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    if image.shape[-2:] != (size, size):
-        image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+    if image.shape[-2:] != shape:
+        image = F.interpolate(image, shape, mode="bilinear", antialias=True)
     return image[0]
 
 
 def token_mask(mask: NDArray[np.bool_], grid: int) -> Tensor:
     """Mark the tokens of a ``grid`` x ``grid`` map that a defect touches.
 
-    Picture and map cover the same square, so a token's cell is cut from the mask at its
+    Picture and map cover the same frame, so a token's cell is cut from the mask at its
     full resolution: no defect is too small to be seen.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bayfed.data.site import SiteImage
 from bayfed.errors import DataError, NumericalError
-from bayfed.features.preprocess import square
+from bayfed.features.preprocess import Shape, input_shape, resized
 from bayfed.features.scratch import scratch_folder
 from bayfed.features.trunk import Trunk
 
@@ -85,13 +85,17 @@ class FeatureStore:
     Args:
         directory: Folder that may be shared by processes and runs.
         trunk: Computes what is missing.
-        image_size: Side of the square input.
+        image_size: Side of the square input, or of one with as many pixels.
         dtype: ``float16`` or ``float32``; uint8 outputs stay uint8.
+        aspect: ``square``, or ``product`` for inputs in the usual proportions of the site.
     """
 
-    def __init__(self, directory: Path, trunk: Trunk, image_size: int, dtype: str) -> None:
+    def __init__(
+        self, directory: Path, trunk: Trunk, image_size: int, dtype: str, aspect: str = "square"
+    ) -> None:
         self._trunk = trunk
         self._size = image_size
+        self._aspect = aspect
         self._dtype = np.dtype(dtype)
         self._folder = directory / f"{trunk.fingerprint[:24]}-{dtype}"
 
@@ -102,7 +106,7 @@ class FeatureStore:
             DataError: an image cannot be read, or the folder cannot be written.
             NumericalError: an output is not finite.
         """
-        digests = [image.digest() for image in images]
+        digests = [self._digest(image) for image in images]
         known = self._scan(set(digests))
         missing = {d: i for d, i in zip(digests, images, strict=True) if d not in known}
         if missing:
@@ -112,6 +116,18 @@ class FeatureStore:
                 raise DataError(f"{self._folder}: {error.strerror or error}") from error
             known = self._scan(set(digests))
         return self._map(images, digests, known)
+
+    def _shape(self, image: SiteImage) -> Shape:
+        if self._aspect == "square":
+            return self._size, self._size
+        return input_shape(image.ratio, self._size)
+
+    def _digest(self, image: SiteImage) -> str:
+        """Return what identifies an image's outputs: its content, and the shape it is seen in."""
+        shape = self._shape(image)
+        if shape == (self._size, self._size):
+            return image.digest()
+        return hashlib.sha256(repr((image.digest(), shape)).encode()).hexdigest()
 
     def _scan(self, wanted: set[str]) -> dict[str, tuple[Path, int]]:
         """Return where each wanted digest is kept."""
@@ -152,18 +168,28 @@ class FeatureStore:
     def _compute(self, images: list[SiteImage], path: Path) -> None:
         block: NDArray[np.generic] | None = None
         batch = self._trunk.batch
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch]
-            inputs = torch.stack([square(image.pixels(), self._size) for image in chunk])
+        for rows in self._batches(images):
+            chunk = [images[row] for row in rows]
+            shape = self._shape(chunk[0])
+            inputs = torch.stack([resized(image.pixels(), shape) for image in chunk])
             outputs = self._trunk(_filled(inputs, batch))[: len(chunk)].numpy()
             if block is None:
                 dtype = outputs.dtype if outputs.dtype == np.uint8 else self._dtype
-                shape = (len(images), *outputs.shape[1:])
-                block = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+                whole = (len(images), *outputs.shape[1:])
+                block = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=whole)
             with np.errstate(over="ignore"):
                 stored = outputs.astype(block.dtype, copy=False)
             if not np.isfinite(stored).all():
                 raise NumericalError(f"{chunk[0].site}: features are not finite in {block.dtype}")
-            block[start : start + len(chunk)] = stored
+            block[rows] = stored
         if isinstance(block, np.memmap):
             block.flush()
+
+    def _batches(self, images: Sequence[SiteImage]) -> Iterator[list[int]]:
+        """Yield the rows that go through the trunk together, all of one shape."""
+        alike: dict[Shape, list[int]] = {}
+        for row, image in enumerate(images):
+            alike.setdefault(self._shape(image), []).append(row)
+        for rows in alike.values():
+            for start in range(0, len(rows), self._trunk.batch):
+                yield rows[start : start + self._trunk.batch]

@@ -18,9 +18,10 @@ from bayfed.methods.protomaml import ProtoMAML
 from bayfed.methods.protonet import ProtoNet
 from bayfed.methods.refined import Refined, refined
 from bayfed.methods.refinement import Refinement
+from bayfed.methods.views import baypranometa
 
 SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
-    config.BayPrAnoMeta: BayPrAnoMeta,
+    config.BayPrAnoMeta: baypranometa,
     config.ProtoNet: ProtoNet,
     config.ProtoMAML: ProtoMAML,
     config.MAML: MAML,

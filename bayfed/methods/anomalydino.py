@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayfed.config import AnomalyDINO as Settings
+from bayfed.data.turned import rotations
 from bayfed.features import Encoder, Params
 from bayfed.methods.nearest import cosine_distance
 from bayfed.methods.scoring import top_mean
@@ -35,7 +36,7 @@ class AnomalyDINO(Untrained[Memory]):
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
-        self.turns = settings.turns
+        self.poses = rotations(settings.turns)
         self._top_k, self._patches = settings.top_k, settings.patches
 
     def fit(self, params: Params, tokens: Tensor) -> Memory:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch  # noqa: F401  # doctest
 from torch import Tensor
 
+from bayfed.data.turned import Poses
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Params
 
@@ -38,14 +39,14 @@ class Method(Protocol):
     """What sets it apart from the method's usual settings."""
     localises: bool
     """Whether scores come with a map."""
-    turns: int
-    """Rotations of each support image that it asks for, the image itself among them."""
+    poses: Poses
+    """Pictures of each support image that it asks for, the image itself the first."""
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
         """Return the parameters of round 0, and with them all that is drawn at random."""
 
     def adapt(self, params: Params, support: Tensor) -> Any:
-        """Adapt to ``(k * turns, ...)`` trunk outputs of ``k`` good images, the turns in a row."""
+        """Adapt to ``(k * poses, ...)`` trunk outputs of ``k`` good images, the poses in a row."""
 
     def score(self, adapted: Any, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""

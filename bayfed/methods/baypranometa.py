@@ -21,6 +21,7 @@ from torch.func import vmap
 
 from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.config import top_count
+from bayfed.data.turned import MIRRORED, UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import BYTES, Scores, variant_of
@@ -77,6 +78,13 @@ class Fit(NamedTuple):
     support_tokens: Tensor
 
 
+class Evidence(NamedTuple):
+    """Surprise of images ``(q,)`` and of their tokens ``(q, t)``, in nats per dimension."""
+
+    image: Tensor
+    tokens: Tensor
+
+
 class Adapted(NamedTuple):
     """A detector for one product: its fit, and the meta-parameters of tail and scoring."""
 
@@ -93,12 +101,12 @@ class BayPrAnoMeta:
     """
 
     name = "baypranometa"
-    turns = 1
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
         self._tail = encoder.tail
         self.variant = _variant(settings)
+        self.poses = MIRRORED if settings.mirrored else UPRIGHT
         self._folds = not (settings.relu or settings.normalise)
         self._leaves_out = settings.inner.objective == "leave-one-out"
         self._patch = self.localises = encoder.grid > 1
@@ -143,16 +151,30 @@ class BayPrAnoMeta:
         """
         support = episode_tokens(self._tail, params, batch.support, batch.tokens)
         query = episode_tokens(self._tail, params, batch.query, batch.tokens)
-        many = Head(*(value.expand(len(batch), *value.shape) for value in head_of(params)))
-        fits = self._fit(params, many, support, vmap)
-        episode = partial(self._episode_loss, params)
+        fits = self.fits(params, support)
+        episode = partial(self.episode_loss, params)
         losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
         metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
         return losses.mean(), metrics
 
+    def fits(self, params: Params, support: Tensor) -> Fit:
+        """Adapt to ``(b, k * poses, t, c)`` support tokens, each episode on its own."""
+        many = Head(*(value.expand(len(support), *value.shape) for value in head_of(params)))
+        return self._fit(params, many, support, vmap)
+
+    def part(self, tokens: Tensor) -> Tensor:
+        """Return the channels of ``(..., c)`` tokens that the method looks at."""
+        return self._tail({}, tokens)
+
+    def evidence(self, params: Params, fit: Fit, tokens: Tensor) -> Evidence:
+        """Return what ``(q, t, c)`` tokens say against the fitted product."""
+        inputs, linear = self._split(fit.head, tokens)
+        surprise = self._surprise(params, fit.law, inputs, linear)
+        return Evidence(self._image_score(surprise), surprise)
+
     @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Adapted:
-        """Adapt to ``(k, ...)`` trunk outputs of good images of one product."""
+        """Adapt to ``(k * poses, ...)`` trunk outputs of good images, the poses in a row."""
         tokens = self._tail(params, support.to(device_of(params)))
         return Adapted(params, self._fit(params, head_of(params), tokens, lambda one: one))
 
@@ -160,12 +182,11 @@ class BayPrAnoMeta:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
         fit = adapted.fit
-        inputs, linear = self._split(fit.head, tokens)
-        surprise = self._surprise(adapted.params, fit.law, inputs, linear)
-        image = self._image_score(surprise)
+        image, surprise = self.evidence(adapted.params, fit, tokens)
         odds = log_odds(adapted.params, "score", image, fit.support_scores.mean()).cpu()
         if self._patch:
             return Scores(image.cpu(), surprise.cpu(), odds, None)
+        inputs, _ = self._split(fit.head, tokens)
         return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu())
 
     def support_scores(self, adapted: Adapted) -> Tensor:
@@ -207,9 +228,12 @@ class BayPrAnoMeta:
         Args:
             params: The meta-parameters.
             head: The head before the inner loop; one for each episode of a batch.
-            tokens: ``(k, t, c)``, with a leading episode dimension for a batch.
+            tokens: ``(k * poses, t, c)``, with a leading episode dimension for a batch.
             each: ``vmap`` for a batch, the identity for one episode.
         """
+        number = len(self.poses)
+        *batch, pictures, places, channels = tokens.shape
+        tokens = tokens.reshape(*batch, pictures // number, number * places, channels)
         prior = build_prior(params)
         # Statistics of what does not depend on the head are taken once.
         shared = (each(partial(self._support, params))(tokens),) if self._folds else ()
@@ -234,7 +258,8 @@ class BayPrAnoMeta:
         inputs, linear = self._split(head, tokens)
         support = self._support(params, inputs) if shared is None else shared
         others = self._others(prior, support, linear)
-        surprise = self._surprise(params, others, inputs, linear)
+        upright = inputs[:, : inputs.shape[1] // len(self.poses)]
+        surprise = self._surprise(params, others, upright, linear)
         return self._whole(prior, support, linear), self._image_score(surprise), surprise.mean()
 
     def _support(self, params: Params, inputs: Tensor) -> Support:
@@ -291,13 +316,31 @@ class BayPrAnoMeta:
         """Average the most surprising tokens: ``(n, t)`` to ``(n,)``."""
         return top_mean(surprise, self._settings.top_k)
 
-    def _episode_loss(
-        self, params: Params, fit: Fit, query: Tensor, labels: Tensor, masks: Tensor
+    def episode_loss(
+        self,
+        params: Params,
+        fit: Fit,
+        query: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        beside: Evidence | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the outer loss of one episode, and its parts.
+
+        Args:
+            params: The meta-parameters.
+            fit: To the episode's support.
+            query: ``(q, t, c)`` tokens.
+            labels: ``(q,)``, 1 = defective.
+            masks: ``(q, t)``; see :class:`bayfed.episodes.episode.EpisodeBatch`.
+            beside: What other views say beyond what they say of the support.
+        """
         inputs, linear = self._split(fit.head, query)
-        surprise = self._surprise(params, fit.law, inputs, linear)
-        image = self._image_score(surprise)
-        logits = log_odds(params, "score", image, fit.support_scores.mean())
+        image, surprise = self.evidence(params, fit, query)
+        above, each = image - fit.support_scores.mean(), surprise - fit.support_tokens
+        if beside is not None:
+            above, each = above + beside.image, each + beside.tokens
+        logits = log_odds(params, "score", above)
         settings = self._settings.loss
         parts = {"log_odds": balanced_cross_entropy(logits, labels, settings.class_prior)}
         total = parts["log_odds"]
@@ -306,7 +349,7 @@ class BayPrAnoMeta:
             parts["contrastive"] = supervised_contrastive(summary, labels, settings.temperature)
             total = total + settings.contrastive * parts["contrastive"]
         if settings.dense:
-            dense = log_odds(params, "dense", surprise, fit.support_tokens)
+            dense = log_odds(params, "dense", each)
             parts["dense"] = dense_cross_entropy(dense, masks, settings.class_prior)
             total = total + settings.dense * parts["dense"]
         parts["accuracy"] = accuracy(logits, labels)
@@ -329,4 +372,5 @@ def _variant(settings: Settings) -> str | None:
         empirical_bayes=settings.prior.init == "empirical-bayes",
         fixed_broad=settings.broad.law == "fixed",
         normalised=settings.normalise,
+        mirrored=settings.mirrored,
     )

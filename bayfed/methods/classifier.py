@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from bayfed.config import Classifier as Settings
+from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores, bytes_of, variant_of
@@ -63,7 +64,7 @@ class FewShotClassifier:
     """
 
     name: str
-    turns = 1
+    poses = UPRIGHT
     adapts_body: bool
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:

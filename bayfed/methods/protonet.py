@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from bayfed.config import ProtoNet as Settings
+from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores, bytes_of, variant_of
@@ -47,7 +48,7 @@ class ProtoNet:
     """
 
     name = "protonet"
-    turns = 1
+    poses = UPRIGHT
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings

@@ -83,7 +83,7 @@ class Refined:
     def __init__(self, method: Method, settings: Refine, variant: str | None) -> None:
         self.inside = method
         self.name, self.variant = method.name, variant
-        self.localises, self.turns = method.localises, method.turns
+        self.localises, self.poses = method.localises, method.poses
         self._settings = settings
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
@@ -91,8 +91,8 @@ class Refined:
         return self.inside.initial(seed, statistics)
 
     def adapt(self, params: Params, support: Tensor) -> Kept:
-        """Adapt to ``(k * turns, ...)`` trunk outputs, in cycles of scoring and rejection."""
-        images = support.reshape(-1, self.turns, *support.shape[1:])
+        """Adapt to ``(k * poses, ...)`` trunk outputs, in cycles of scoring and rejection."""
+        images = support.reshape(-1, len(self.poses), *support.shape[1:])
         kept, fence = torch.arange(len(images)), torch.inf
         adapted = self.inside.adapt(params, support)
         scores = self._scores(adapted, len(kept))

@@ -42,6 +42,7 @@ from torch.func import functional_call, vmap
 
 from bayfed.config import Refinement as Settings
 from bayfed.config import Steps
+from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.errors import ConfigError
 from bayfed.features import Encoder, Params
@@ -139,7 +140,7 @@ class Refinement:
     """
 
     name = "refinement"
-    turns = 1
+    poses = UPRIGHT
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from bayfed.config import System
+from bayfed.data.turned import UPRIGHT, Poses
 from bayfed.errors import ProtocolError
 from bayfed.features import Encoder, Params
 from bayfed.methods.base import Scores
@@ -27,7 +28,7 @@ class Fitted(NamedTuple, Generic[Model]):
 
     Attributes:
         params: What was drawn before any image was seen.
-        tokens: Of the support, ``(k, turns * t, c)``.
+        tokens: Of the support, ``(k, poses * t, c)``.
         model: Fitted to all of them.
     """
 
@@ -48,7 +49,7 @@ class Untrained(ABC, Generic[Model]):
     """
 
     name: str
-    turns = 1
+    poses: Poses = UPRIGHT
 
     def __init__(self, settings: System, encoder: Encoder) -> None:
         self.variant = settings.changed
@@ -58,7 +59,7 @@ class Untrained(ABC, Generic[Model]):
 
     @abstractmethod
     def fit(self, params: Params, tokens: Tensor) -> Model:
-        """Fit a model to ``(k, turns * t, c)`` tokens of good images."""
+        """Fit a model to ``(k, poses * t, c)`` tokens of good images."""
 
     @abstractmethod
     def compare(self, params: Params, model: Model, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,7 @@ class Untrained(ABC, Generic[Model]):
     def fit_others(
         self, params: Params, tokens: Tensor, parts: Sequence[Tensor]
     ) -> Iterator[Model]:
-        """Fit, for each part of the images ``(k, turns * t, c)``, a model of all the others."""
+        """Fit, for each part of the images ``(k, poses * t, c)``, a model of all the others."""
         for part in parts:
             yield self.fit(params, tokens[others(part, len(tokens))])
 
@@ -84,10 +85,10 @@ class Untrained(ABC, Generic[Model]):
 
     @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Fitted[Model]:
-        """Fit to ``(k * turns, ...)`` trunk outputs of good images, the turns in a row."""
+        """Fit to ``(k * poses, ...)`` trunk outputs of good images, the poses in a row."""
         params = {name: value.to(self._device) for name, value in params.items()}
         tokens = self._tail(params, support.to(self._device))
-        tokens = tokens.reshape(-1, self.turns * tokens.shape[1], tokens.shape[2])
+        tokens = tokens.reshape(-1, len(self.poses) * tokens.shape[1], tokens.shape[2])
         return Fitted(params, tokens, self.fit(params, tokens))
 
     @torch.no_grad()
@@ -110,7 +111,7 @@ class Untrained(ABC, Generic[Model]):
         params, tokens = adapted.params, adapted.tokens
         if len(tokens) < 2:
             raise ProtocolError(f"{self.name}: a support of one image leaves none to score it by")
-        upright = tokens[:, : tokens.shape[1] // self.turns]
+        upright = tokens[:, : tokens.shape[1] // len(self.poses)]
         scores, parts = tokens.new_zeros(len(tokens)), left_out(len(tokens))
         for part, model in zip(parts, self.fit_others(params, tokens, parts), strict=True):
             for some in torch.split(part, CHUNK):

@@ -19,6 +19,7 @@ from experiments.bench.arms import Training, is_unseen
 from server.job import Job
 
 if TYPE_CHECKING:
+    from bayfed.data.turned import Poses
     from bayfed.evaluation.bench.measure import Drawn, View
     from bayfed.features import Params
 
@@ -116,7 +117,7 @@ def measure(
     device = resolve_device(experiment.device)
     theta = {name: value.to(device) for name, value in theta.items()}
     seen = experiment.model_dump_json(include=_SEEN)
-    view = _view(seen, experiment.method.grain, method.turns, site)
+    view = _view(seen, experiment.method.grain, method.poses, site)
     settings, seed = experiment.evaluation, experiment.seed
     return measure_site(method, theta, view, settings, seed, scores, calibrates)
 
@@ -126,7 +127,7 @@ _SEEN = {"data", "protocol", "backbone", "store", "seed", "device", "evaluation"
 
 
 @lru_cache(maxsize=VIEWS)
-def _view(text: str, grain: str, turns: int, site: str) -> View:
+def _view(text: str, grain: str, poses: Poses, site: str) -> View:
     from bayfed.evaluation.bench.measure import view_of
     from bayfed.evaluation.supports import support_pictures
     from bayfed.evaluation.system import build_system
@@ -135,7 +136,7 @@ def _view(text: str, grain: str, turns: int, site: str) -> View:
     experiment = Experiment.model_validate({**tree, "method": {"grain": grain}})
     pools = training_pools(_site(experiment, site), experiment.protocol, (), experiment.seed)
     pools = without_copies(pools)
-    supports = support_pictures(pools, experiment.evaluation, experiment.seed, turns)
+    supports = support_pictures(pools, experiment.evaluation, experiment.seed, poses)
     pictures = {image.name: image for image in (*pools.train_good, *pools.testing, *supports)}
     features = build_system(experiment).store.open(tuple(pictures.values()))
     return view_of(pools, features, experiment.backbone.image_size)

@@ -21,7 +21,7 @@ from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder
 from bayfed.features.tail import IdentityTail
 from bayfed.features.trunk import IdentityTrunk
-from bayfed.methods import BayPrAnoMeta
+from bayfed.methods.baypranometa import BayPrAnoMeta
 from bayfed.seeds import torch_stream
 from experiments.benchmarks.measure import (
     Sample,

@@ -18,7 +18,7 @@ from bayfed.config import Data, Experiment, Synthetic, load_experiment
 from bayfed.data import SiteImage, load_sites
 from bayfed.data.synthetic import write_sites
 from bayfed.features import Encoder, FeatureStore, build_encoder
-from bayfed.features.preprocess import square
+from bayfed.features.preprocess import resized
 from experiments.benchmarks.measure import (
     Sample,
     print_machine,
@@ -81,7 +81,7 @@ def stages(
     """Return what is timed; every cold opening has a folder of its own."""
     size, dtype, names = encoder.image_size, settings.store.dtype, [i.name for i in images]
     batch = encoder.trunk.batch
-    inputs = torch.stack([square(image.pixels(), size) for image in images[:batch]])
+    inputs = torch.stack([resized(image.pixels(), (size, size)) for image in images[:batch]])
     filled = inputs.repeat(-(-batch // len(inputs)), 1, 1, 1)[:batch]
     warm = FeatureStore(folder / "warm", encoder.trunk, size, dtype)
     features = warm.open(images)
@@ -93,7 +93,7 @@ def stages(
 
     return {
         "cold: decode to store": cold,
-        "decode and resize": lambda: [square(image.pixels(), size) for image in images],
+        "decode and resize": lambda: [resized(image.pixels(), (size, size)) for image in images],
         "trunk": lambda: [encoder.trunk(filled) for _ in range(0, len(images), batch)],
         "open a warm store": lambda: warm.open(images),
         "read all tokens": lambda: features.read(names),

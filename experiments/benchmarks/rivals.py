@@ -20,10 +20,10 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bayfed.config import Experiment
+from bayfed.config import Evaluation, Experiment
 from bayfed.data import SiteImage, load_sites
 from bayfed.data.files import FileSource
-from bayfed.episodes import Pools, draw_supports, training_pools, without_copies
+from bayfed.episodes import Pools, draws_of, training_pools, without_copies
 from bayfed.errors import BayfedError, DataError
 from bayfed.evaluation.calibrate import image_scores
 from bayfed.evaluation.system import build_system
@@ -86,7 +86,8 @@ def patchcore(
 def compare(console: Console, experiment: Experiment, shots: int, draws: int) -> None:
     """Score the same images with both and print how far apart they are."""
     views = [pools_of(experiment, name) for name, _ in names_of(experiment)]
-    supports = [list(draw_supports(view, shots, experiment.seed, draws).values()) for view in views]
+    settings = Evaluation(shots=shots, draws=draws)
+    supports = [[d.support for d in draws_of(view, settings, experiment.seed)] for view in views]
     told = [
         Site(view.site, [paths(support) for support in some], paths(view.testing))
         for view, some in zip(views, supports, strict=True)

@@ -19,11 +19,11 @@ from rich.console import Console
 from torch import Tensor
 
 from bayfed.config import Evaluation, Experiment
-from bayfed.episodes import Pools, draw_supports
+from bayfed.episodes import Pools, draw_support
 from bayfed.errors import BayfedError
 from bayfed.evaluation.supports import read_support, support_pictures
 from bayfed.evaluation.system import build_system
-from bayfed.features.preprocess import square
+from bayfed.features.preprocess import resized
 from bayfed.features.trunk import FrozenTrunk
 from experiments.bench.arms import names_of
 from experiments.bench.request import Request, understand
@@ -120,7 +120,7 @@ def variants(systems: Mapping[str, Experiment]) -> dict[str, Experiment]:
 
 def picture(view: Pools, size: int) -> Tensor:
     """Return the first test image as the network wants it, ``(1, 3, s, s)``."""
-    return square(view.testing[0].pixels(), size)[None]
+    return resized(view.testing[0].pixels(), (size, size))[None]
 
 
 def backbone(experiment: Experiment, view: Pools) -> Rival:
@@ -141,11 +141,11 @@ def detector(experiment: Experiment, view: Pools, settings: Evaluation) -> Rival
     """Return a fitted detector that scores a picture from its pixels."""
     method, encoder, store = build_system(experiment)
     image = picture(view, encoder.image_size)
-    (support,) = draw_supports(view, settings.shots, experiment.seed, 1).values()
-    pictures = support_pictures(view, settings, experiment.seed, method.turns)
+    support = draw_support(view, int(settings.shots), experiment.seed, 0)
+    pictures = support_pictures(view, settings, experiment.seed, method.poses)
     features = store.open(pictures)
     params = method.initial(experiment.seed)
-    adapted = method.adapt(params, read_support(features, support, method.turns))
+    adapted = method.adapt(params, read_support(features, support, method.poses))
 
     def score() -> object:
         return method.score(adapted, encoder.trunk(image))
@@ -155,7 +155,7 @@ def detector(experiment: Experiment, view: Pools, settings: Evaluation) -> Rival
 
 def anomalib(stack: ExitStack, experiment: Experiment, view: Pools, settings: Evaluation) -> Rival:
     """Return anomalib's PatchCore with the settings of ``experiment``, in its own process."""
-    (support,) = draw_supports(view, settings.shots, experiment.seed, 1).values()
+    support = draw_support(view, int(settings.shots), experiment.seed, 0)
     told = Site(view.site, [paths(support)], paths(view.testing[:1]))
     job = call.job_of(experiment, [told], torch.get_num_threads())
     served = stack.enter_context(call.serve(job))

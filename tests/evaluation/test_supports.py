@@ -8,7 +8,7 @@ import torch
 
 from bayfed.config import Evaluation, Experiment, experiment_hash, load_experiment
 from bayfed.data import load_sites
-from bayfed.data.turned import turned
+from bayfed.data.turned import UPRIGHT, rotations, turned
 from bayfed.episodes import Pools, draw_support, unseen_pools
 from bayfed.errors import ProtocolError
 from bayfed.evaluation.calibrate import calibrate_site
@@ -35,7 +35,7 @@ def experiment(tmp_path: Path) -> Experiment:
 def opened(experiment: Experiment) -> tuple[System, Pools, StoredFeatures]:
     pools = unseen_pools(load_sites(experiment.data, experiment.seed)[0])
     system = build_system(experiment)
-    pictures = support_pictures(pools, experiment.evaluation, experiment.seed, 3)
+    pictures = support_pictures(pools, experiment.evaluation, experiment.seed, rotations(3))
     return system, pools, system.store.open((*pools.train_good, *pools.testing, *pictures))
 
 
@@ -44,23 +44,23 @@ def test_the_pictures_are_the_turns_of_every_draw_once() -> None:
     pools = unseen_pools(site)
     settings = Evaluation(shots=3, draws=4)
     drawn = {image.name for draw in range(4) for image in draw_support(pools, 3, 0, draw)}
-    pictures = support_pictures(pools, settings, 0, 2)
+    pictures = support_pictures(pools, settings, 0, rotations(2))
     assert len({one.name for one in pictures}) == len(pictures) == 2 * len(drawn)
     assert {one.base or one.name for one in pictures} == drawn
     with pytest.raises(ProtocolError, match="shots needs 9"):
-        support_pictures(pools, Evaluation(shots=9), 0, 2)
+        support_pictures(pools, Evaluation(shots=9), 0, rotations(2))
 
 
 def test_a_support_is_read_image_by_image_with_its_turns(experiment: Experiment) -> None:
     system, pools, features = opened(experiment)
     support = draw_support(pools, 3, experiment.seed, 0)
-    found = read_support(features, support, 3)
+    found = read_support(features, support, rotations(3))
     assert found.shape[0] == 9
     for i, image in enumerate(support):
-        alone = system.store.open(turned(image, 3))
-        names = [picture.name for picture in turned(image, 3)]
+        alone = system.store.open(turned(image, rotations(3)))
+        names = [picture.name for picture in turned(image, rotations(3))]
         torch.testing.assert_close(found[3 * i : 3 * i + 3], alone.read(names))
-    torch.testing.assert_close(read_support(features, support, 1), found[::3])
+    torch.testing.assert_close(read_support(features, support, UPRIGHT), found[::3])
 
 
 def test_a_site_is_calibrated_and_evaluated_with_turned_supports(experiment: Experiment) -> None:

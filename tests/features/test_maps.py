@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bayfed.features.conv4 import Conv4
 from bayfed.features.maps import align, pooled, smooth, to_tokens
-from bayfed.features.preprocess import square, token_mask
+from bayfed.features.preprocess import resized, token_mask
 from bayfed.seeds import torch_stream
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
@@ -63,7 +63,7 @@ def test_an_empty_mask_marks_nothing():
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 40), (300, 7)])
 def test_any_picture_becomes_a_square_of_bytes(shape):
-    result = square(np.full((*shape, 3), 200, np.uint8), 32)
+    result = resized(np.full((*shape, 3), 200, np.uint8), (32, 32))
     assert result.shape == (3, 32, 32)
     assert result.dtype == torch.uint8
     assert (result == 200).all()

@@ -108,7 +108,7 @@ def _measured(
 ) -> Drawn:
     features = view.features
     chosen = {image.name for image in draw.support}
-    support = read_support(features, draw.support, method.turns)
+    support = read_support(features, draw.support, method.poses)
     started = time.perf_counter()
     adapted = method.adapt(params, support)
     seconds = time.perf_counter() - started
