@@ -111,9 +111,9 @@ def against(panels: Sequence[Panel], axis: str) -> Chart | None:
     def draw(axes: Axes, palette: Palette) -> None:
         del palette
         for number, (system, arm) in enumerate(names):
-            colour = COLOURS[(systems.index(system) if systems[1:] else number) % len(COLOURS)]
+            index = systems.index(system) if systems[1:] else number
             shift = 0.012 * (number - (len(names) - 1) / 2)
-            _curve(axes, panels, axis, (system, arm), colour, shift)
+            _curve(axes, panels, axis, (system, arm), index, shift)
         if axis == "shots":
             axes.set_xscale("log")
         low, high = axes.get_ylim()
@@ -141,11 +141,15 @@ def _curve(
     panels: Sequence[Panel],
     axis: str,
     name: tuple[str, str],
-    colour: str,
+    index: int,
     shift: float,
 ) -> None:
-    """Draw one competitor; ``shift`` keeps its bars apart from those of others."""
+    """Draw one competitor; ``shift`` keeps its bars apart from those of others.
+
+    Where the colours begin anew, the markers are hollow.
+    """
     marker, line = STYLES.get(name[1], ("o", "-"))
+    colour, fill = COLOURS[index % len(COLOURS)], "full" if index < len(COLOURS) else "none"
     found = [(_position(panel, axis), panel.find(*name)) for panel in panels]
     points = [(x, over_seeds(one)) for x, one in found if one is not None]
     known = sorted((x, mean) for x, mean in points if mean.n)
@@ -154,7 +158,7 @@ def _curve(
     x, means = [x for x, _ in known], [mean.mean for _, mean in known]
     system, arm = name
     label = system if arm == CONTROL else f"{system}, {arm}"
-    axes.plot(x, means, line, color=colour, marker=marker, ms=4, label=label)
+    axes.plot(x, means, line, color=colour, marker=marker, fillstyle=fill, ms=4, label=label)
     for place, mean in known:
         if not math.isnan(mean.low):
             beside = place * (1 + shift) if axis == "shots" else place + 0.1 * shift
