@@ -97,7 +97,7 @@ def compare(console: Console, experiment: Experiment, shots: int, draws: int) ->
     for kind in KINDS:
         ours = experiment if kind == "coreset" else whole(experiment)
         found = {
-            view.site: (aurocs(ours, view, some), rated(view, site[kind]))
+            view.site: (rated(view, scores(ours, view, some)), rated(view, site[kind]))
             for view, some, site in zip(views, supports, theirs["sites"], strict=True)
         }
         show(console, f"{TITLES[kind]}, {shots} shots, {draws} draws", found)
@@ -129,23 +129,25 @@ def whole(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"method": method})
 
 
-def aurocs(experiment: Experiment, view: Pools, supports: Sequence[Sequence[SiteImage]]) -> Aurocs:
-    """Return bayfed's image AUROC for each support, ``(draws,)``."""
+def scores(
+    experiment: Experiment, view: Pools, supports: Sequence[Sequence[SiteImage]]
+) -> list[list[float]]:
+    """Return bayfed's scores of the test images for each support."""
     method, _, store = build_system(experiment)
     images = {image.name: image for some in (*supports, view.testing) for image in some}
     features, params = store.open(tuple(images.values())), method.initial(experiment.seed)
     names = [image.name for image in view.testing]
-    scores = []
+    found = []
     for support in supports:
         adapted = method.adapt(params, features.read([image.name for image in support]))
-        scores.append(image_scores(method, adapted, features, names).tolist())
-    return rated(view, scores)
+        found.append(image_scores(method, adapted, features, names).tolist())
+    return found
 
 
-def rated(view: Pools, scores: Sequence[Sequence[float]]) -> Aurocs:
+def rated(view: Pools, draws: Sequence[Sequence[float]]) -> Aurocs:
     """Return the image AUROC of each draw's scores of the test images."""
     defective = np.array([image.defect is not None for image in view.testing])
-    return np.array([image_auroc(np.array(some), defective) for some in scores], float)
+    return np.array([image_auroc(np.array(some), defective) for some in draws], float)
 
 
 def show(console: Console, title: str, found: Mapping[str, tuple[Aurocs, Aurocs]]) -> None:

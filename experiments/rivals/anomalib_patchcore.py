@@ -67,12 +67,16 @@ def build(job: Job) -> Any:
 def backbone(network: Network) -> nn.Module:
     """Return the timm model with its weights."""
     built: nn.Module = timm.create_model(
-        network.name, pretrained=False, features_only=True, exportable=True,
-        out_indices=network.stages, **network.create,
-    )  # fmt: skip
+        network.name,
+        pretrained=False,
+        features_only=True,
+        feature_cls="getter",  # keeps the names of the file
+        out_indices=network.stages,
+        **network.create,
+    )
     if network.weights:
-        wanted, found = built.state_dict(), load_file(network.weights)
-        built.load_state_dict({name: found[name] for name in wanted})
+        inner, found = built.get_submodule("model"), load_file(network.weights)
+        inner.load_state_dict({name: found[name] for name in inner.state_dict()})
     return built.eval()
 
 
