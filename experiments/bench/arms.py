@@ -187,7 +187,8 @@ def _training(experiment: Experiment, **changes: object) -> Experiment:
             "name": "training",
             "method": method.model_copy(update=refine),
             "federation": federation,
-            "evaluation": Evaluation(),
+            # What is held back from episodes is all that a training reads of it.
+            "evaluation": Evaluation(calibration=experiment.evaluation.calibration),
         }
     )
 

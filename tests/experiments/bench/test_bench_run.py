@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from bayfed.config import parse_experiment
+from bayfed.config.tree import assign
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError, ProtocolError
 from bayfed.evaluation.table import ResultRow, read_rows, untimed
 from experiments.bench import schedule, work
@@ -45,9 +47,17 @@ def test_every_arm_has_its_rows_in_every_protocol(benching: Benching) -> None:
     assert "bayfed bench" in (out / "report.html").read_text()
 
 
-def test_it_measures_what_a_run_measures(benching: Benching, store: Path, tmp_path: Path) -> None:
-    out = benching(arms=("none", "federated"))
-    tree = {**TINY, "store": {"directory": str(store)}}
+@pytest.mark.parametrize("noisy", [False, True])
+def test_it_measures_what_a_run_measures(
+    benching: Benching, store: Path, tmp_path: Path, noisy: bool
+) -> None:
+    settings = ("data.synthetic.per_defect=4", "data.synthetic.train_good=12",
+                "evaluation={shots: full, noise: 0.3, calibration: 0.25, draws: 2}",
+                "method.refine.cycles=1") if noisy else ()  # fmt: skip
+    out = benching(arms=("none", "federated"), settings=settings)
+    tree = {**deepcopy(TINY), "store": {"directory": str(store)}}
+    for text in settings:
+        assign(tree, text)
     tree["federation"] = {**tree["federation"], "backend": "inprocess"}
     run_job(Job(parse_experiment(tree), tmp_path / "run"), Console(file=io.StringIO()))
     names = ("arm", "round", "site", "draw")
