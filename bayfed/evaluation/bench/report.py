@@ -155,9 +155,15 @@ def _numbers(panel: Panel) -> str:
     for one in panel.competitors:
         masked |= site_means(one, "aupro").keys()
     masks = f"{len(masked)} with masks" if masked else "none with masks"
-    return (
+    text = (
         f"{counted(len(sites), 'site')} ({masks}), {counted(panel.seeds, 'seed')}, "
         f"{counted(panel.draws, 'draw')} of the support each."
+    )
+    if not panel.noise:
+        return text
+    return (
+        f"{text} Of the images that a support is drawn from, {panel.noise:.0%} are defects, which "
+        "left the test, or as many as a site can spare; the federation trained without them."
     )
 
 
