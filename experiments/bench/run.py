@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bayfed.config import Experiment
+from bayfed.config import Experiment, Shots
 from bayfed.data import load_sites
 from bayfed.episodes import Pools, draw_of, shortfall, training_pools
 from bayfed.errors import BayfedError, ConfigError, FederationError, ProtocolError
@@ -105,10 +105,16 @@ def check_sites(planned: Sequence[Cell]) -> list[str]:
         BayfedError: it has not.
     """
     short: dict[str, None] = {}
+    sizes: dict[tuple[str, int], Shots] = {}
     for cell in planned:
         for one in (*cell.scored, *cell.calibrating):
             pools, settings = _pools(one.experiment, one.site), one.experiment.evaluation
-            draw_of(pools, settings, one.experiment.seed, 0)
+            number = len(draw_of(pools, settings, one.experiment.seed, 0).support)
+            if sizes.setdefault((one.site, number), settings.shots) != settings.shots:
+                raise ConfigError(
+                    f"bench.shots: at {one.site} a full support has {number} images, so its rows "
+                    f"would be those of {number} shots; leave one of the two out"
+                )
             line = shortfall(pools, settings.noise, one.experiment.seed)
             short |= {line: None} if line else {}
         for one in cell.scored:

@@ -124,6 +124,7 @@ def test_a_bench_can_grow_but_not_change(benching: Benching) -> None:
         ({"arms": ("lokal",)}, ConfigError, r"bench\.arms\.0"),
         ({"shots": ("3", "10")}, ProtocolError, "site bolt_00: 9 good .* 10 shots needs 10"),
         ({"shots": ("many",)}, ConfigError, r"bench\.shots\.0: a whole number from 1, or 'full'"),
+        ({"shots": ("9", "full")}, ConfigError, "at bolt_00 a full support has 9 images"),
         ({"shots": ("0",)}, ConfigError, r"bench\.shots\.0: a whole number from 1"),
         ({"noise": ("0", "1")}, ConfigError, r"bench\.noise\.1: .* less than 1"),
         ({"noise": ("-0.1",)}, ConfigError, r"bench\.noise\.0: .* greater than or equal to 0"),
