@@ -145,11 +145,11 @@ def test_columns_of_a_later_version_are_kept(tmp_path: Path) -> None:
         ("run,method,kind\n", "column 3 is 'kind', not 'variant'"),
         (HEADER.replace("aupro", "pro") + "\n", "column 20 is 'pro', not 'aupro'"),
         ("run,method\n", "column 'variant' is missing"),
-        (f"{HEADER}\na,b\n", "row 2 has 2 of 31 cells"),
+        (f"{HEADER}\na,b\n", "row 2 has 2 of 35 cells"),
         (f'{HEADER}\n"a', "not a CSV file"),
-        (HEADER + "\nr,m,,,none,p,,,s,,x,0,5,,0" + "," * 16 + "\n", "row 2: seed is 'x'"),
-        (HEADER + "\nr,m,,,none,p,,,s,,,0,5,,0" + "," * 16 + "\n", "row 2: seed is ''"),
-        (HEADER + "\nr,m,,,none,p,,,s,,0,0,5,,0,nan" + "," * 15 + "\n", "image_auroc is 'nan'"),
+        (HEADER + "\nr,m,,,none,p,,,s,,x,0,5,,0" + "," * 20 + "\n", "row 2: seed is 'x'"),
+        (HEADER + "\nr,m,,,none,p,,,s,,,0,5,,0" + "," * 20 + "\n", "row 2: seed is ''"),
+        (HEADER + "\nr,m,,,none,p,,,s,,0,0,5,,0,nan" + "," * 19 + "\n", "image_auroc is 'nan'"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
