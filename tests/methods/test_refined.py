@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bayfed.config import Refine, parse_experiment
+from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.methods import Refined, TrainableMethod, build_method
 from bayfed.methods.base import Scores
@@ -19,7 +20,7 @@ from tests import toys
 class Mean:
     """Scores an image by its distance to the mean of the support."""
 
-    name, variant, localises, turns = "mean", None, False, 1
+    name, variant, localises, poses = "mean", None, False, UPRIGHT
 
     def __init__(self) -> None:
         self.fits: list[int] = []
@@ -157,7 +158,7 @@ def test_it_goes_around_every_method(name):
     assert not isinstance(plain, Refined)
     assert isinstance(around, Refined)
     assert isinstance(around, TrainableMethod) == isinstance(plain, TrainableMethod)
-    assert (around.name, around.localises, around.turns) == (name, True, 1)
+    assert (around.name, around.localises, around.poses) == (name, True, UPRIGHT)
     params = plain.initial(0)
     for key, value in around.initial(0).items():
         torch.testing.assert_close(value, params[key])

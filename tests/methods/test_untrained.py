@@ -47,7 +47,7 @@ def places(grid: int) -> torch.Tensor:
 
 
 def support(method: Any, grid: int, images: int = 5) -> torch.Tensor:
-    return tokens(images * method.turns, grid, "support")
+    return tokens(images * len(method.poses), grid, "support")
 
 
 @systems
@@ -55,7 +55,7 @@ def test_each_support_image_is_scored_as_a_query_of_the_others(settings, grid):
     method = build(settings, grid)
     params = method.initial(0)
     whole = support(method, grid)
-    images = whole.reshape(5, method.turns, *whole.shape[1:])
+    images = whole.reshape(5, len(method.poses), *whole.shape[1:])
     found = method.support_scores(method.adapt(params, whole))
     for i, image in enumerate(images):
         others = torch.cat([images[:i], images[i + 1 :]]).flatten(0, 1)
@@ -68,7 +68,7 @@ def test_the_order_of_the_support_does_not_matter(settings, grid):
     method = build(settings, grid)
     params, query = method.initial(0), tokens(4, grid, "query")
     whole = support(method, grid)
-    images = whole.reshape(5, method.turns, *whole.shape[1:])
+    images = whole.reshape(5, len(method.poses), *whole.shape[1:])
     order = torch.tensor([3, 0, 4, 1, 2])
     one, other = method.adapt(params, whole), method.adapt(params, images[order].flatten(0, 1))
     expected, found = method.score(one, query), method.score(other, query)
