@@ -18,10 +18,10 @@ from bayfed.methods.protomaml import ProtoMAML
 from bayfed.methods.protonet import ProtoNet
 from bayfed.methods.refined import Refined, refined
 from bayfed.methods.refinement import Refinement
-from bayfed.methods.views import baypranometa
+from bayfed.methods.views import on_views
 
 SYSTEMS: dict[type[config.System], Callable[[Any, Encoder], Method]] = {
-    config.BayPrAnoMeta: baypranometa,
+    config.BayPrAnoMeta: on_views,
     config.ProtoNet: ProtoNet,
     config.ProtoMAML: ProtoMAML,
     config.MAML: MAML,

@@ -134,7 +134,7 @@ class Views:
         return first + adapted.params[WEIGHT] * wide
 
 
-def baypranometa(settings: Settings, encoder: Encoder) -> Method:
+def on_views(settings: Settings, encoder: Encoder) -> Method:
     """Build the method on the views that the encoder gives: one, or two of the patch grain."""
     several = len(encoder.views) > 1 and encoder.grid > 1
     return Views(settings, encoder) if several else BayPrAnoMeta(settings, encoder)

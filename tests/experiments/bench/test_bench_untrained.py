@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bayfed.config import PatchCore
+from bayfed.data.turned import UPRIGHT
 from bayfed.errors import ConfigError
 from bayfed.evaluation import system as module
 from bayfed.evaluation.table import ResultRow, read_rows
@@ -18,7 +19,7 @@ from tests.experiments.bench.conftest import Benching
 class NearestColour:
     """Scores an image by the distance of its mean colour to the nearest support."""
 
-    name, variant, localises, turns = "patchcore", None, False, 1
+    name, variant, localises, poses = "patchcore", None, False, UPRIGHT
 
     def initial(self, seed: int, statistics: Any = None) -> dict[str, Tensor]:
         del seed, statistics
