@@ -162,10 +162,6 @@ class BayPrAnoMeta:
         many = Head(*(value.expand(len(support), *value.shape) for value in head_of(params)))
         return self._fit(params, many, support, vmap)
 
-    def part(self, tokens: Tensor) -> Tensor:
-        """Return the channels of ``(..., c)`` tokens that the method looks at."""
-        return self._tail({}, tokens)
-
     def evidence(self, params: Params, fit: Fit, tokens: Tensor) -> Evidence:
         """Return what ``(q, t, c)`` tokens say against the fitted product."""
         inputs, linear = self._split(fit.head, tokens)

@@ -56,18 +56,19 @@ class Views:
         self._settings = settings
         self._tail = encoder.tail
         ends = (0, *accumulate(encoder.views))
-        parts = [PartTail(ends[i], ends[i + 1]) for i in range(2)]
+        self._parts = [PartTail(ends[i], ends[i + 1]) for i in range(2)]
         wide = settings.model_copy(update={"top_k": settings.wide.top_k})
-        self._first = BayPrAnoMeta(settings, replace(encoder, tail=parts[0]))
-        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=parts[1]))
+        self._first = BayPrAnoMeta(settings, replace(encoder, tail=self._parts[0]))
+        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=self._parts[1]))
         self.poses, self.localises = self._first.poses, self._first.localises
         self.variant: str | None = "+".join(filter(None, (self._first.variant, "wide")))
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
         """Return the meta-parameters of round 0; see :meth:`BayPrAnoMeta.initial`."""
         params = self._tail.initial(torch_stream(seed, "initial"))
-        params |= self._first.initial(seed, _own(statistics))
-        params |= _named(self._wide.initial(seed, _wide(statistics)))
+        sums = statistics or {}
+        params |= self._first.initial(seed, _own(sums) or None)
+        params |= _named(self._wide.initial(seed, _wide(sums) or None))
         return params | {WEIGHT: torch.tensor(self._settings.wide.weight)}
 
     def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
@@ -75,14 +76,14 @@ class Views:
         with torch.no_grad():
             tokens = self._tail(params, support.to(device_of(params)))
         first = self._first.statistics(params, tokens, share)
-        return first | _named(self._wide.statistics(_wide(params) or {}, tokens, share))
+        return first | _named(self._wide.statistics(_wide(params), tokens, share))
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean outer loss of the episodes, and its parts."""
         support = episode_tokens(self._tail, params, batch.support, batch.tokens)
         query = episode_tokens(self._tail, params, batch.query, batch.tokens)
-        views = ((self._first, params), (self._wide, _wide(params) or {}))
-        fits = tuple(core.fits(own, core.part(support)) for core, own in views)
+        first, wide = self._split(support)
+        fits = (self._first.fits(params, first), self._wide.fits(_wide(params), wide))
         episode = partial(self._episode_loss, params)
         losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
         metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
@@ -92,12 +93,12 @@ class Views:
         self, params: Params, fits: tuple[Fit, Fit], query: Tensor, labels: Tensor, masks: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         first, wide = fits
-        found = self._wide.evidence(_wide(params) or {}, wide, self._wide.part(query))
+        part, other = self._split(query)
+        found = self._wide.evidence(_wide(params), wide, other)
         beside = Evidence(
             params[WEIGHT] * (found.image - wide.support_scores.mean()),
             params[WEIGHT] * (found.tokens - wide.support_tokens),
         )
-        part = self._first.part(query)
         return self._first.episode_loss(params, first, part, labels, masks, beside)
 
     @torch.no_grad()
@@ -105,14 +106,16 @@ class Views:
         """Adapt to ``(k * poses, ...)`` trunk outputs of good images, the poses in a row."""
         tokens = self._tail(params, support.to(device_of(params)))
         first = self._first.adapt(params, tokens)
-        return Fitted(params, (first, self._wide.adapt(_wide(params) or {}, tokens)))
+        return Fitted(params, (first, self._wide.adapt(_wide(params), tokens)))
 
     def score(self, adapted: Fitted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
         first, wide = (
-            core.evidence(view.params, view.fit, core.part(tokens))
-            for core, view in zip((self._first, self._wide), adapted.views, strict=True)
+            core.evidence(view.params, view.fit, part)
+            for core, view, part in zip(
+                (self._first, self._wide), adapted.views, self._split(tokens), strict=True
+            )
         )
         weight = adapted.params[WEIGHT]
         image = first.image + weight * wide.image
@@ -129,6 +132,10 @@ class Views:
         first, wide = adapted.views
         return self._first.size(first) + self._wide.size(wide) + BYTES
 
+    def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        first, wide = (part({}, tokens) for part in self._parts)
+        return first, wide
+
     def _support_scores(self, adapted: Fitted) -> Tensor:
         first, wide = (view.fit.support_scores for view in adapted.views)
         return first + adapted.params[WEIGHT] * wide
@@ -144,15 +151,11 @@ def _named(params: Params) -> Params:
     return {WIDE + name: value for name, value in params.items()}
 
 
-def _wide(params: Params | None) -> Params | None:
+def _wide(params: Params) -> Params:
     """Return the second view's parameters under their own names."""
-    if not params:
-        return params
     return {k.removeprefix(WIDE): v for k, v in params.items() if k.startswith(WIDE)}
 
 
-def _own(params: Params | None) -> Params | None:
+def _own(params: Params) -> Params:
     """Return those of the first view."""
-    if not params:
-        return params
     return {name: value for name, value in params.items() if not name.startswith(WIDE)}

@@ -18,12 +18,12 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from bayfed.config import Evaluation, Experiment
+from bayfed.config import Backbone, Evaluation, Experiment
 from bayfed.episodes import Pools, draw_support
 from bayfed.errors import BayfedError
 from bayfed.evaluation.supports import read_support, support_pictures
 from bayfed.evaluation.system import build_system
-from bayfed.features.preprocess import resized
+from bayfed.features.preprocess import input_shape, resized
 from bayfed.features.trunk import FrozenTrunk
 from experiments.bench.arms import names_of
 from experiments.bench.request import Request, understand
@@ -118,9 +118,11 @@ def variants(systems: Mapping[str, Experiment]) -> dict[str, Experiment]:
     return found
 
 
-def picture(view: Pools, size: int) -> Tensor:
-    """Return the first test image as the network wants it, ``(1, 3, s, s)``."""
-    return resized(view.testing[0].pixels(), (size, size))[None]
+def picture(view: Pools, settings: Backbone) -> Tensor:
+    """Return the first test image as the network wants it, ``(1, 3, h, w)``."""
+    size, image = settings.image_size, view.testing[0]
+    shape = (size, size) if settings.aspect == "square" else input_shape(image.ratio, size)
+    return resized(image.pixels(), shape)[None]
 
 
 def backbone(experiment: Experiment, view: Pools) -> Rival:
@@ -128,7 +130,7 @@ def backbone(experiment: Experiment, view: Pools) -> Rival:
     trunk = build_system(experiment).encoder.trunk
     if not isinstance(trunk, FrozenTrunk):
         raise BayfedError(f"backbone.trainable: {experiment.backbone.trainable} has no trunk")
-    inputs = trunk.backbone.normalise(picture(view, experiment.backbone.image_size))
+    inputs = trunk.backbone.normalise(picture(view, experiment.backbone))
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def score() -> object:
@@ -140,7 +142,7 @@ def backbone(experiment: Experiment, view: Pools) -> Rival:
 def detector(experiment: Experiment, view: Pools, settings: Evaluation) -> Rival:
     """Return a fitted detector that scores a picture from its pixels."""
     method, encoder, store = build_system(experiment)
-    image = picture(view, encoder.image_size)
+    image = picture(view, experiment.backbone)
     support = draw_support(view, int(settings.shots), experiment.seed, 0)
     pictures = support_pictures(view, settings, experiment.seed, method.poses)
     features = store.open(pictures)

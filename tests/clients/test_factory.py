@@ -306,3 +306,17 @@ def test_a_site_whose_largest_share_fills_no_episode_is_still_evaluated(make):
         assert not opened.trains
         assert opened.statistics() == opened.calibrate({}, {}) == {}
         assert opened.evaluate(initial_parameters(experiment, None), {})
+
+
+def test_mirrored_supports_are_stored_drawn_and_scored(make):
+    plain, mirrored = (factory(make(method={"mirrored": value})) for value in (False, True))
+    one, other = plain.batch(0, 0), mirrored.batch(0, 0)
+    shots = one.support.shape[1]
+    assert other.support.shape[1] == 3 * shots
+    assert torch.equal(other.support[:, ::3], one.support)
+    assert torch.equal(other.query, one.query)
+    params = initial_parameters(make(method={"mirrored": True}), None)
+    loss, _ = mirrored.loss(params, other)
+    assert torch.isfinite(loss)
+    assert {row["variant"] for row in mirrored.evaluate(params, {})} == {mirrored.method.variant}
+    assert "mirrored" in (mirrored.method.variant or "")

@@ -12,6 +12,7 @@ from PIL import Image
 from bayfed.config import Episode, Evaluation
 from bayfed.data.files import FileSource
 from bayfed.data.site import SiteImage
+from bayfed.data.turned import MIRRORED, turned
 from bayfed.episodes import Pools, draw_support, draws_of
 from bayfed.episodes.episode import UNKNOWN
 from bayfed.episodes.sampler import EpisodeSampler
@@ -131,6 +132,20 @@ def test_behind_a_tail_that_convolves_the_subset_is_taken_later():
 def test_all_tokens_are_kept_where_no_fewer_are_asked(tokens):
     size = Episode(shots=3, normals=2, anomalies=2, tokens=tokens)
     assert sampler(pools(), size).episode(stream(0)).support.shape == (1, 3, 4, 3)
+
+
+def test_every_support_image_comes_with_its_poses():
+    of = pools(painted=0)
+    pictures = [p for image in of.train_good for p in turned(image, MIRRORED)]
+    images = (*pictures, *of.train_anomalies)
+    rows = np.arange(len(images), dtype=np.float32)
+    values = np.broadcast_to(rows[:, None, None], (len(rows), GRID**2, 3)).copy()
+    features, made = toys.features(images, values), toys.encoder(3, GRID)
+    episode = EpisodeSampler(of, features, made, SIZE, MIRRORED).episode(stream(0))
+    seen = episode.support[0, :, 0, 0].int().tolist()
+    assert len(seen) == 9
+    assert [row % 3 for row in seen] == [0, 1, 2] * 3
+    assert seen[0::3] == [row - 1 for row in seen[1::3]]
 
 
 def test_too_few_good_images_for_an_episode_name_the_site():
