@@ -12,7 +12,7 @@ from torch import Tensor
 from bayfed.config import FULL, Experiment
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
-from bayfed.data.turned import turned
+from bayfed.data.turned import posed
 from bayfed.episodes import Pools, is_held_out, seen_pools, training_pools, without_copies
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
@@ -255,13 +255,8 @@ def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
 def _pictures(experiment: Experiment, system: System, pools: Pools) -> tuple[SiteImage, ...]:
     """Return what is read of a site: defects to train on only where something is trained."""
     seen, learns = _seen(pools, experiment), experiment.method.trains and pools.train_anomalies
-    episodes = [
-        picture
-        for image in (seen.train_good if learns else ())
-        for picture in turned(image, system.method.poses)
-    ]
-    anomalies = seen.train_anomalies if learns else ()
     poses = system.method.poses
+    episodes = (*posed(seen.train_good, poses), *seen.train_anomalies) if learns else ()
     supports = support_pictures(pools, experiment.evaluation, experiment.seed, poses)
-    pictures = (*pools.train_good, *episodes, *anomalies, *pools.testing, *supports)
+    pictures = (*pools.train_good, *episodes, *pools.testing, *supports)
     return tuple({picture.name: picture for picture in pictures}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -108,3 +109,8 @@ def turned(image: SiteImage, poses: Poses) -> tuple[SiteImage, ...]:
         for pose in poses[1:]
     )
     return (image, *copies)
+
+
+def posed(images: Iterable[SiteImage], poses: Poses) -> list[SiteImage]:
+    """Return the pictures of all ``images``, the poses of each in a row."""
+    return [picture for image in images for picture in turned(image, poses)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayfed.config import Episode as EpisodeSettings
 from bayfed.data import SiteImage
-from bayfed.data.turned import UPRIGHT, Poses, turned
+from bayfed.data.turned import UPRIGHT, Poses, posed
 from bayfed.episodes.episode import UNKNOWN, EpisodeBatch
 from bayfed.episodes.pools import Pools
 from bayfed.features import Encoder, StoredFeatures
@@ -63,7 +63,7 @@ class EpisodeSampler:
             good = self._draw_normals(random, spared.base)
             free = self._free(good)
         normals = good[shots:]
-        support = [picture for image in good[:shots] for picture in turned(image, self._poses)]
+        support = posed(good[:shots], self._poses)
         query = [*normals, *self._draw_anomalies(random, free)]
         tokens = self._draw_tokens(random)
         inside = tokens if not self._encoder.tail.convolves else None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayfed.config import Experiment
 from bayfed.data import Site, SiteImage
-from bayfed.data.turned import turned
+from bayfed.data.turned import posed
 from bayfed.episodes import Pools, draw_of, training_pools
 from bayfed.errors import ProtocolError
 from bayfed.evaluation.calibrate import SMALLEST_SPREAD, SQUARE, pooled_histogram, pooled_spread
@@ -158,8 +158,7 @@ def _show(
     normals = [i for i in pools.train_good if i.name not in taken and not i.defect][:NORMALS]
     images = choose_images(pools, experiment.seed)
     poses = system.method.poses
-    pictures = [picture for image in support for picture in turned(image, poses)]
-    features = system.store.open((*pictures, *normals, *images))
+    features = system.store.open((*posed(support, poses), *normals, *images))
 
     adapted = system.method.adapt(theta, read_support(features, support, poses))
     own = system.method.support_scores(adapted)

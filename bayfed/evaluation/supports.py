@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bayfed.config import Evaluation
 from bayfed.data import SiteImage
-from bayfed.data.turned import Poses, turned
+from bayfed.data.turned import Poses, posed
 from bayfed.episodes import Pools, draws_of
 from bayfed.features import StoredFeatures
 
@@ -29,10 +29,9 @@ def support_pictures(
     """
     draws = draws_of(pools, settings, seed)
     images = {image.name: image for draw in draws for image in draw.support}
-    return tuple(picture for image in images.values() for picture in turned(image, poses))
+    return tuple(posed(images.values(), poses))
 
 
 def read_support(features: StoredFeatures, support: Sequence[SiteImage], poses: Poses) -> Tensor:
     """Return ``(k * poses, ...)`` trunk outputs of a support, the poses of an image in a row."""
-    pictures = [picture for image in support for picture in turned(image, poses)]
-    return features.read([picture.name for picture in pictures])
+    return features.read([picture.name for picture in posed(support, poses)])

@@ -69,6 +69,15 @@ class TrainableMethod(Method, Protocol):
         """Return the mean loss of the episodes, and numbers worth a line in the history."""
 
 
+class WithoutStatistics:
+    """Of a trainable method that the factories' statistics do not move."""
+
+    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+        """Return nothing: no prior is fitted."""
+        del params, support, share
+        return {}
+
+
 def variant_of(**differences: bool) -> str | None:
     """Return a method's variant from what differs from its usual settings.
 

@@ -29,7 +29,7 @@ from bayfed.config import Classifier as Settings
 from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
 from bayfed.methods.folds import left_out, others
 from bayfed.methods.head import initial_head
 from bayfed.methods.inner_loop import initial_rate, inner_loop
@@ -53,7 +53,7 @@ class Adapted(NamedTuple):
     support_scores: Tensor
 
 
-class FewShotClassifier:
+class FewShotClassifier(WithoutStatistics):
     """A logistic classifier that gradient steps adapt, alone or with its body.
 
     The body is what embeds: the trainable tail of the encoder and the linear head behind it.
@@ -104,11 +104,6 @@ class FewShotClassifier:
         params |= self.initial_classifier(params["head.bias"].shape[0])
         params |= initial_rate(self._settings.inner)
         return params | (initial_log_odds("score", bias=0.0) if self.localises else {})
-
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
-        """Return nothing: no prior is fitted."""
-        del params, support, share
-        return {}
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes' queries, and its parts."""

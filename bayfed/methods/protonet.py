@@ -23,7 +23,7 @@ from bayfed.config import ProtoNet as Settings
 from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
 from bayfed.methods.head import initial_head
 from bayfed.methods.losses import detection_loss
 from bayfed.methods.scoring import initial_log_odds, log_odds, top_mean
@@ -39,7 +39,7 @@ class Adapted(NamedTuple):
     support_scores: Tensor
 
 
-class ProtoNet:
+class ProtoNet(WithoutStatistics):
     """The method at either grain.
 
     Args:
@@ -65,11 +65,6 @@ class ProtoNet:
         params |= initial_head(self._tail.channels, self._settings.embedding, generator)
         params |= initial_log_odds("score")
         return params | (initial_log_odds("dense") if self._dense else {})
-
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
-        """Return nothing: the method has no empirical Bayes."""
-        del params, support, share
-        return {}
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes' queries, and its parts."""

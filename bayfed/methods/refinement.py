@@ -46,7 +46,7 @@ from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.errors import ConfigError
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
 from bayfed.methods.folds import left_out, others
 from bayfed.methods.inner_loop import initial_rate, inner_loop
 from bayfed.methods.losses import detection_loss
@@ -128,7 +128,7 @@ class Density(nn.Module):
         return params
 
 
-class Refinement:
+class Refinement(WithoutStatistics):
     """The system at either grain, without its cycles.
 
     Args:
@@ -172,11 +172,6 @@ class Refinement:
         params |= initial_rate(Steps(steps=steps, lr=settings.inner.lr))
         params |= initial_log_odds("score")
         return params | (initial_log_odds("dense") if self._dense else {})
-
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
-        """Return nothing: no prior is fitted."""
-        del params, support, share
-        return {}
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes' queries, and its parts."""
