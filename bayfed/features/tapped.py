@@ -51,6 +51,8 @@ class Tapped(nn.Module):
         except Exception as error:  # whatever keeps torch.fx from following a model
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"backbone.wide: the backbone cannot be cut up ({reason})") from None
+        # What the hub says of the model's input, as a model that is not cut up has it.
+        cast(Any, self.model).pretrained_cfg = getattr(model, "pretrained_cfg", None)
         if maps[LAYER].ndim != 4:
             raise ConfigError(f"backbone.wide.layer: {layer!r} gives no map")
         inputs = maps[LAYER].shape[1]

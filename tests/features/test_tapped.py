@@ -63,3 +63,13 @@ def test_a_layer_that_cannot_be_had_is_one_line_that_names_the_key(layer, channe
 def test_a_stage_that_is_not_there_is_named_beside_a_wide_layer_too():
     with pytest.raises(ConfigError, match=r"^backbone\.stages: "):
         build(stages=(2, 9))
+
+
+def test_the_input_is_normalised_as_that_of_the_model_that_is_not_cut_up():
+    name = "tf_efficientnet_lite0"
+    plain = build_backbone(
+        Backbone(name=name, stages=(2,), image_size=64, trainable="head"), torch_stream(0, "b")
+    )
+    assert plain.mean == (0.5, 0.5, 0.5)
+    cut = build(layer="blocks.3.0.bn1", name=name, stages=(2,))
+    assert (cut.mean, cut.std) == (plain.mean, plain.std)
