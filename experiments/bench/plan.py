@@ -133,16 +133,13 @@ def cells(run: str, systems: Sequence[Named], bench: Bench) -> Iterator[Cell]:
 
 def _settings(experiment: Experiment, protocol: str, bench: Bench) -> Iterator[Experiment]:
     """Yield ``experiment`` for each held-out group, number of shots and noise."""
+    usual = experiment.evaluation
+    grid = list(product(bench.shots or (usual.shots,), bench.noise or (usual.noise,)))
     for stated in _protocols(experiment, protocol, bench):
-        evaluation = experiment.evaluation
-        for shots, noise in product(
-            bench.shots or (evaluation.shots,), bench.noise or (evaluation.noise,)
-        ):
+        for shots, noise in grid:
             changed = {"shots": shots, "noise": noise, "heatmaps": 0, "every": 0}
-            changed_evaluation = evaluation.model_copy(update=changed)
-            yield experiment.model_copy(
-                update={"protocol": stated, "evaluation": changed_evaluation}
-            )
+            evaluation = usual.model_copy(update=changed)
+            yield experiment.model_copy(update={"protocol": stated, "evaluation": evaluation})
 
 
 def _protocols(experiment: Experiment, protocol: str, bench: Bench) -> list[Protocol]:

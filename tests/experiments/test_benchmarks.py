@@ -24,8 +24,11 @@ from tests import toys
 
 PARENT = """
 import subprocess, sys, time
-child = "import time; held = bytearray(b'x' * 60_000_000); time.sleep(0.6)"
-subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+child = "import time; held = bytearray(b'x' * 60_000_000); print(1, flush=True); time.sleep(0.6)"
+started = subprocess.Popen(
+    [sys.executable, "-c", child], start_new_session=True, stdout=subprocess.PIPE
+)
+started.stdout.readline()
 time.sleep(0.5)
 """
 
