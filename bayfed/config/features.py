@@ -17,6 +17,8 @@ class Wide(Settings):
     """Name of a module, such as ``blocks.5.0.bn1``, the expansion of an inverted residual."""
     channels: Count = 192
     """Fixed random directions onto which its outputs are projected."""
+    coarser: Count = 2
+    """How many times coarser than the grid its own one is."""
 
 
 class Backbone(Settings):
@@ -35,6 +37,9 @@ class Backbone(Settings):
     """``product``: inputs keep the usual proportions of a site, at the area of the square."""
     grid: Count = 16
     smoothing: Annotated[int, Field(ge=1)] = 3
+    contrast: Annotated[int, Field(ge=0)] = 0
+    """Distance, in tokens, of the surroundings of which a learned share is subtracted from a token;
+    0 = nothing is subtracted. The wide layer is left as it is."""
     trainable: Literal["head", "adapters", "all"] = "all"
     width: Count = 32
     """Channels of Conv-4; other backbones ignore it."""
@@ -43,8 +48,14 @@ class Backbone(Settings):
     def _maps_can_be_stacked(self) -> Backbone:
         if list(self.stages) != sorted(set(self.stages)) or min(self.stages, default=0) < 0:
             raise ValueError("backbone.stages must be distinct, ascending and not negative")
-        if self.trainable == "all" and (self.wide or self.aspect != "square"):
-            raise ValueError("backbone.wide and backbone.aspect need a frozen backbone")
+        if self.trainable == "all" and self.aspect != "square":
+            raise ValueError("backbone.aspect needs a frozen backbone")
+        if self.trainable != "head" and (self.wide or self.contrast):
+            raise ValueError("backbone.wide and backbone.contrast need backbone.trainable: head")
+        if self.wide and self.grid % self.wide.coarser:
+            raise ValueError(f"backbone.wide.coarser must divide backbone.grid, {self.grid}")
+        if self.wide and self.wide.channels % self.wide.coarser**2:
+            raise ValueError("backbone.wide.channels must be a multiple of the square of coarser")
         if self.smoothing % 2 == 0:
             raise ValueError("backbone.smoothing must be odd")
         return self

@@ -12,8 +12,10 @@ from bayfed.config import Backbone as BackboneSettings
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError
 from bayfed.features.backbone import CONV4, build_backbone
+from bayfed.features.contrast import ContrastTail
 from bayfed.features.tail import AdapterTail, IdentityTail, NetworkTail, Tail
 from bayfed.features.trunk import FrozenTrunk, IdentityTrunk, Trunk
+from bayfed.features.views import JoinedTail, PartTail
 from bayfed.seeds import torch_stream
 
 
@@ -25,8 +27,8 @@ class Encoder:
     tail: Tail
     grid: int
     image_size: int
-    views: tuple[int, ...] = ()
-    """Channels of each view of a token: of the stages together, and of a wide layer."""
+    views: tuple[Tail, ...] = ()
+    """The tail of each view, where there are two: the stages together, and a wide layer."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -81,14 +83,30 @@ def _build(
     if settings.trainable == "all":
         network = NetworkTail(backbone, settings.grid, settings.smoothing, pool)
         pictures = IdentityTrunk(settings.image_size)
-        return Encoder(pictures, network, grid, settings.image_size, (network.channels,), device)
+        return Encoder(pictures, network, grid, settings.image_size, (), device)
     channels = sum(backbone.channels)
     tail: Tail
+    views: tuple[Tail, ...] = ()
     if settings.trainable == "adapters":
         output, tail = "maps", AdapterTail(channels, pool)
     else:
         output, tail = "pooled" if pool else "tokens", IdentityTail(channels)
+        if not pool:
+            views = _views(settings, channels)
+            tail = views[0] if len(views) == 1 else JoinedTail(views)
     trunk = FrozenTrunk(backbone, settings, output, device)
-    wide = settings.wide.channels if settings.wide else 0
-    views = (channels - wide, wide) if wide else (channels,)
-    return Encoder(trunk, tail, grid, settings.image_size, views, device)
+    several = views if len(views) > 1 else ()
+    return Encoder(trunk, tail, grid, settings.image_size, several, device)
+
+
+def _views(settings: BackboneSettings, channels: int) -> tuple[Tail, ...]:
+    """Return the tails of the stages, and of the wide layer if there is one."""
+    wide = settings.wide
+    stages = channels - (wide.channels if wide else 0)
+    first: Tail = PartTail(0, stages) if wide else IdentityTail(stages)
+    if settings.contrast:
+        first = ContrastTail(first, settings.contrast)
+    if wide is None:
+        return (first,)
+    packed = wide.channels // wide.coarser**2
+    return first, PartTail(stages, stages + packed, wide.coarser)

@@ -31,8 +31,8 @@ class Tapped(nn.Module):
         channels: Rows of :math:`P`.
 
     Raises:
-        ConfigError: there is no such layer, it gives no map, or one of fewer channels; or the
-            model cannot be traced.
+        ConfigError: there is no such layer, it is a stage, gives no map, or one of fewer channels;
+            or the model cannot be traced.
         IndexError: there is no such stage.
     """
 
@@ -43,7 +43,10 @@ class Tapped(nn.Module):
         found = [cast(Any, model).feature_info[stage] for stage in stages]
         if layer not in dict(model.named_modules()) or not layer:
             raise ConfigError(f"backbone.wide.layer: the backbone has no layer {layer!r}")
-        names = {info["module"]: str(i) for i, info in enumerate(found)} | {layer: LAYER}
+        names = {info["module"]: str(i) for i, info in enumerate(found)}
+        if layer in names:
+            raise ConfigError(f"backbone.wide.layer: {layer!r} is one of backbone.stages")
+        names[layer] = LAYER
         try:
             self.model = create_feature_extractor(model.eval(), names)
             with torch.no_grad():

@@ -15,6 +15,7 @@ from torch import Tensor
 from bayfed.config import Backbone as BackboneSettings
 from bayfed.features.backbone import Backbone
 from bayfed.features.maps import align, pooled, to_tokens
+from bayfed.features.views import pack
 
 VERSION = 3
 """Raised when the same settings start to give other numbers."""
@@ -104,8 +105,16 @@ class FrozenTrunk:
         maps = self.network(inputs.contiguous(memory_format=torch.channels_last))
         if self.output == "pooled":
             return pooled(maps).cpu()
-        aligned = align(maps, self.settings.grid, self.settings.smoothing)
+        aligned = self._align(maps)
         return (aligned if self.output == "maps" else to_tokens(aligned)).cpu()
+
+    def _align(self, maps: Sequence[Tensor]) -> Tensor:
+        """Bring the stages to the grid, and the wide layer, packed into it, to its coarser one."""
+        grid, smoothing, wide = self.settings.grid, self.settings.smoothing, self.settings.wide
+        if wide is None:
+            return align(maps, grid, smoothing)
+        coarse = align(maps[-1:], grid // wide.coarser, smoothing)
+        return torch.cat([align(maps[:-1], grid, smoothing), pack(coarse, wide.coarser)], dim=1)
 
 
 def _digest(*parts: object) -> str:

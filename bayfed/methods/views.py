@@ -5,15 +5,15 @@ in nats per dimension, and so a product of tempered likelihoods:
 
 .. math:: s = s_0 + w\, s_1, \qquad s_{ij} = s_{0,ij} + w\, s_{1,ij}
 
-with :math:`w` a meta-parameter. A Gaussian over all channels at once has to estimate how the
-views vary together, for which five images are too few; the sum assumes that they do not.
+with :math:`w` a meta-parameter; the map of a coarser view is interpolated. A Gaussian over all
+channels at once has to estimate how the views vary together, for which five images are too few;
+the sum assumes that they do not.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -23,12 +23,11 @@ from torch.func import vmap
 from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.features.part import PartTail
+from bayfed.features.views import refine
 from bayfed.methods.base import BYTES, Method, Scores
 from bayfed.methods.baypranometa import Adapted, BayPrAnoMeta, Evidence, Fit
 from bayfed.methods.scoring import log_odds
-from bayfed.methods.tokens import device_of, episode_tokens
-from bayfed.seeds import torch_stream
+from bayfed.methods.tokens import device_of, episode_tokens, pick
 
 WIDE = "wide."
 """Before the names of the second view's parameters."""
@@ -47,79 +46,81 @@ class Views:
 
     Args:
         settings: ``method`` of the experiment.
-        encoder: Gives the tail and the channels of each view.
+        encoder: Gives the tail of each view.
     """
 
     name = "baypranometa"
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
-        self._tail = encoder.tail
-        ends = (0, *accumulate(encoder.views))
-        self._parts = [PartTail(ends[i], ends[i + 1]) for i in range(2)]
+        self._tails = first, second = encoder.views
+        self._tokens = encoder.grid**2
         wide = settings.model_copy(update={"top_k": settings.wide.top_k})
-        self._first = BayPrAnoMeta(settings, replace(encoder, tail=self._parts[0]))
-        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=self._parts[1]))
+        self._first = BayPrAnoMeta(settings, replace(encoder, tail=first))
+        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=second))
         self.poses, self.localises = self._first.poses, self._first.localises
         self.variant: str | None = "+".join(filter(None, (self._first.variant, "wide")))
 
     def initial(self, seed: int, statistics: Params | None = None) -> Params:
         """Return the meta-parameters of round 0; see :meth:`BayPrAnoMeta.initial`."""
-        params = self._tail.initial(torch_stream(seed, "initial"))
         sums = statistics or {}
-        params |= self._first.initial(seed, _own(sums) or None)
+        params = self._first.initial(seed, _own(sums) or None)
         params |= _named(self._wide.initial(seed, _wide(sums) or None))
         return params | {WEIGHT: torch.tensor(self._settings.wide.weight)}
 
     def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
         """Return the additive statistics of ``(n, ...)`` normals, a ``share`` of a site's."""
-        with torch.no_grad():
-            tokens = self._tail(params, support.to(device_of(params)))
-        first = self._first.statistics(params, tokens, share)
-        return first | _named(self._wide.statistics(_wide(params), tokens, share))
+        first = self._first.statistics(params, support, share)
+        return first | _named(self._wide.statistics(_wide(params), support, share))
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean outer loss of the episodes, and its parts."""
-        support = episode_tokens(self._tail, params, batch.support, batch.tokens)
-        query = episode_tokens(self._tail, params, batch.query, batch.tokens)
-        first, wide = self._split(support)
-        fits = (self._first.fits(params, first), self._wide.fits(_wide(params), wide))
-        episode = partial(self._episode_loss, params)
-        losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
+        """Return the mean outer loss of the episodes, and its parts.
+
+        A view on a grid of its own takes part with all its tokens.
+        """
+        first, second = self._tails
+        subset = batch.tokens
+        support = episode_tokens(first, params, batch.support, subset)
+        query = episode_tokens(first, params, batch.query, subset)
+        wide = _wide(params)
+        other_support = episode_tokens(second, wide, batch.support, None)
+        other_query = episode_tokens(second, wide, batch.query, None)
+        fits = self._first.fits(params, support), self._wide.fits(wide, other_support)
+        beside = vmap(partial(self._beside, params))(fits[1], other_query)
+        if subset is not None:
+            each = vmap(pick)(beside.tokens[..., None], subset)[..., 0]
+            beside = beside._replace(tokens=each)
+        episode = partial(self._first.episode_loss, params)
+        losses, parts = vmap(episode)(fits[0], query, batch.labels, batch.masks, beside)
         metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
         return losses.mean(), metrics
 
-    def _episode_loss(
-        self, params: Params, fits: tuple[Fit, Fit], query: Tensor, labels: Tensor, masks: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        first, wide = fits
-        part, other = self._split(query)
-        found = self._wide.evidence(_wide(params), wide, other)
-        beside = Evidence(
-            params[WEIGHT] * (found.image - wide.support_scores.mean()),
-            params[WEIGHT] * (found.tokens - wide.support_tokens),
+    def _beside(self, params: Params, fit: Fit, query: Tensor) -> Evidence:
+        """Return what the wide view says of a query, beyond what it says of the support."""
+        found = self._wide.evidence(_wide(params), fit, query)
+        return Evidence(
+            params[WEIGHT] * (found.image - fit.support_scores.mean()),
+            params[WEIGHT] * self._on_grid(found.tokens - fit.support_tokens),
         )
-        return self._first.episode_loss(params, first, part, labels, masks, beside)
 
     @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Fitted:
         """Adapt to ``(k * poses, ...)`` trunk outputs of good images, the poses in a row."""
-        tokens = self._tail(params, support.to(device_of(params)))
-        first = self._first.adapt(params, tokens)
-        return Fitted(params, (first, self._wide.adapt(_wide(params), tokens)))
+        first = self._first.adapt(params, support)
+        return Fitted(params, (first, self._wide.adapt(_wide(params), support)))
 
     def score(self, adapted: Fitted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
-        tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
+        inputs = query.to(device_of(adapted.params))
         first, wide = (
-            core.evidence(view.params, view.fit, part)
-            for core, view, part in zip(
-                (self._first, self._wide), adapted.views, self._split(tokens), strict=True
+            core.evidence(view.params, view.fit, tail(view.params, inputs))
+            for core, tail, view in zip(
+                (self._first, self._wide), self._tails, adapted.views, strict=True
             )
         )
         weight = adapted.params[WEIGHT]
         image = first.image + weight * wide.image
-        each = first.tokens + weight * wide.tokens
+        each = first.tokens + weight * self._on_grid(wide.tokens)
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
         return Scores(image.cpu(), each.cpu(), odds.cpu(), None)
 
@@ -132,9 +133,9 @@ class Views:
         first, wide = adapted.views
         return self._first.size(first) + self._wide.size(wide) + BYTES
 
-    def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        first, wide = (part({}, tokens) for part in self._parts)
-        return first, wide
+    def _on_grid(self, tokens: Tensor) -> Tensor:
+        """Bring the wide view's ``(n, t)`` surprise to the grid of the first."""
+        return refine(tokens, self._tokens) if self._tails[1].convolves else tokens
 
     def _support_scores(self, adapted: Fitted) -> Tensor:
         first, wide = (view.fit.support_scores for view in adapted.views)
@@ -143,8 +144,7 @@ class Views:
 
 def on_views(settings: Settings, encoder: Encoder) -> Method:
     """Build the method on the views that the encoder gives: one, or two of the patch grain."""
-    several = len(encoder.views) > 1 and encoder.grid > 1
-    return Views(settings, encoder) if several else BayPrAnoMeta(settings, encoder)
+    return Views(settings, encoder) if encoder.views else BayPrAnoMeta(settings, encoder)
 
 
 def _named(params: Params) -> Params:

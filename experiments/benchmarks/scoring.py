@@ -126,8 +126,9 @@ def picture(view: Pools, settings: Backbone) -> Tensor:
 
 
 def backbone(experiment: Experiment, view: Pools) -> Rival:
-    """Return the network that all detectors run, from a normalised image to its maps."""
-    trunk = build_system(experiment).encoder.trunk
+    """Return the network that all detectors run, from a normalised image to its stages' maps."""
+    plain = experiment.backbone.model_copy(update={"wide": None})
+    trunk = build_system(experiment.model_copy(update={"backbone": plain})).encoder.trunk
     if not isinstance(trunk, FrozenTrunk):
         raise BayfedError(f"backbone.trainable: {experiment.backbone.trainable} has no trunk")
     inputs = trunk.backbone.normalise(picture(view, experiment.backbone))

@@ -51,6 +51,7 @@ def test_the_stages_are_those_of_the_network_and_the_view_is_a_projection_of_the
     [
         ("blocks.99", 8, r"wide\.layer: the backbone has no layer 'blocks\.99'"),
         ("", 8, r"wide\.layer: the backbone has no layer ''"),
+        ("blocks.2", 8, r"wide\.layer: 'blocks\.2' is one of backbone\.stages"),
         ("classifier", 8, r"wide\.layer: 'classifier' gives no map"),
         (LAYER, 5000, r"wide\.channels: .* not 5000"),
     ],

@@ -8,6 +8,8 @@ import torch
 from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.data.turned import MIRRORED
 from bayfed.episodes.episode import EpisodeBatch
+from bayfed.features import build_encoder
+from bayfed.features.views import PartTail
 from bayfed.methods import BayPrAnoMeta, build_method
 from bayfed.methods.views import WEIGHT, Views
 from bayfed.seeds import torch_stream
@@ -16,8 +18,21 @@ from tests import toys
 FIRST, SECOND, GRID = 3, 2, 4
 
 
+class ExactPart(PartTail):
+    """Keeps the precision of its input."""
+
+    def __call__(self, params, stored):
+        del params
+        return stored[..., self.first : self.last]
+
+
 def encoder(*views):
-    return replace(toys.encoder(sum(views), grid=GRID, exact=True), views=views)
+    made = toys.encoder(sum(views), grid=GRID, exact=True)
+    if len(views) == 1:
+        return made
+    ends = [sum(views[:i]) for i in range(len(views) + 1)]
+    tails = tuple(ExactPart(*ends[i : i + 2]) for i in range(len(views)))
+    return replace(made, views=tails)
 
 
 def built(views=(FIRST, SECOND), **settings):
@@ -122,8 +137,16 @@ def test_statistics_of_both_views_make_both_priors():
 
 def test_one_view_and_the_image_grain_stay_one_detector():
     assert isinstance(built((FIRST,)), BayPrAnoMeta)
-    pooled = replace(toys.encoder(5, exact=True), views=(FIRST, SECOND))
-    assert isinstance(build_method(Settings(grain="image"), pooled), BayPrAnoMeta)
+    pooled = toys.experiment(
+        backbone={
+            "name": toys.TIMM,
+            "trainable": "head",
+            "wide": {"layer": "stages.3", "channels": 4},
+        },
+        method={"grain": "image"},
+    )
+    made = build_encoder(pooled, torch.device("cpu"))
+    assert isinstance(build_method(pooled.method, made), BayPrAnoMeta)
 
 
 def test_mirror_images_widen_the_image_that_they_belong_to():
