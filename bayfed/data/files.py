@@ -73,9 +73,7 @@ def _decoding(path: Path) -> Iterator[None]:
 
 def _open(path: Path, data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} is more than {MAX_PIXELS // 10**6} megapixels")
+    check_pixels(*image.size, str(path))
     return image
 
 
@@ -85,10 +83,10 @@ def _decode(path: Path) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _from_sixteen_bit(path: Path, image: Image.Image) -> Pixels:
+def _from_sixteen_bit(place: str, image: Image.Image) -> Pixels:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise DataError(f"{path}: grey values outside 16 bit")
+        raise DataError(f"{place}: grey values outside 16 bit")
     grey = np.rint(values / 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
@@ -125,14 +123,43 @@ def read_pixels(path: Path) -> Pixels:
             limits of 64 MB and 50 megapixels.
     """
     with _decoding(path):
-        image = _decode(path)
-        if image.mode == "F":
-            raise DataError(f"{path}: floating-point images have no known range")
-        if image.mode in _SIXTEEN_BIT:
-            return _from_sixteen_bit(path, image)
-        if image.mode in _WITH_ALPHA or "transparency" in image.info:
-            image = _on_black(image)
-        return np.array(image.convert("RGB"), dtype=np.uint8)
+        return to_rgb(_decode(path), str(path))
+
+
+def to_rgb(image: Image.Image, place: str) -> Pixels:
+    """Return a decoded picture as :func:`read_pixels` does.
+
+    Args:
+        image: Of any of Pillow's modes.
+        place: What a message calls it.
+
+    Raises:
+        DataError: it is above the limit of 50 megapixels, or has no known range.
+    """
+    check_pixels(*image.size, place)
+    if image.mode == "F":
+        raise DataError(f"{place}: floating-point images have no known range")
+    if image.mode in _SIXTEEN_BIT:
+        return _from_sixteen_bit(place, image)
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = _on_black(image)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def check_pixels(width: int, height: int, place: str) -> None:
+    """Refuse a picture above the limit.
+
+    Raises:
+        DataError: it has more than ``MAX_PIXELS``.
+
+    >>> check_pixels(10_000, 10_000, "x.png")
+    Traceback (most recent call last):
+    bayfed.errors.DataError: x.png: 10000 x 10000 is more than 50 megapixels
+    """
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{place}: {width} x {height} is more than {MAX_PIXELS // 10**6} megapixels"
+        )
 
 
 def read_mask(path: Path) -> Mask:

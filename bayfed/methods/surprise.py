@@ -51,6 +51,29 @@ def inflated(params: Params, law: Law, inputs: Tensor) -> Tensor:
     return 0.5 * ((dof + dim) / dim * gap - log_inflation)
 
 
+def slope(params: Params, law: Law, distance: Tensor) -> Tensor:
+    r"""Return how a surprise grows with the squared distance under the law.
+
+    .. math::
+        \frac{v + d}{2 d} \left[\frac{1}{v + \Delta^2} - \frac{1}{\lambda v + \Delta^2}\right]
+
+    without the second term where the broad law is fixed, since it does not know the posterior.
+
+    Args:
+        params: Whose ``score.inflation`` tells :math:`\lambda`, where the broad law is inflated.
+        law: The predictive.
+        distance: :math:`\Delta^2`, ``(...)``.
+
+    Returns:
+        Nats per dimension and unit of :math:`\Delta^2`, ``(...)``.
+    """
+    dof, dim = law.dof, law.location.shape[-1]
+    fall = 1 / (dof + distance)
+    if INFLATION in params:
+        fall = fall - 1 / (F.softplus(params[INFLATION]).exp() * dof + distance)
+    return 0.5 * (dof + dim) / dim * fall
+
+
 def fixed(settings: Broad, law: Law, inputs: Tensor, embedded: Tensor) -> Tensor:
     r"""Return the log-odds, per dimension, of a fixed broad law against the predictive.
 

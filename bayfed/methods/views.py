@@ -11,6 +11,7 @@ views vary together, for which five images are too few; the sum assumes that the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -24,7 +25,7 @@ from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.features.part import PartTail
-from bayfed.methods.base import BYTES, Method, Scores
+from bayfed.methods.base import BYTES, Method, Scores, Spread
 from bayfed.methods.baypranometa import Adapted, BayPrAnoMeta, Evidence, Fit
 from bayfed.methods.scoring import log_odds
 from bayfed.methods.tokens import device_of, episode_tokens
@@ -111,17 +112,39 @@ class Views:
     def score(self, adapted: Fitted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
-        first, wide = (
-            core.evidence(view.params, view.fit, part)
-            for core, view, part in zip(
-                (self._first, self._wide), adapted.views, self._split(tokens), strict=True
-            )
-        )
+        seen = self._seen(adapted, tokens)
+        first, wide = (core.evidence(view.params, view.fit, part) for core, view, part in seen)
+        spreads = [
+            core.spread(view, part, found.tokens)
+            for (core, view, part), found in zip(seen, (first, wide), strict=True)
+        ]
         weight = adapted.params[WEIGHT]
         image = first.image + weight * wide.image
         each = first.tokens + weight * wide.tokens
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
-        return Scores(image.cpu(), each.cpu(), odds.cpu(), None)
+        return Scores(image.cpu(), each.cpu(), odds.cpu(), None, _summed(spreads, weight.cpu()))
+
+    def tensors(self, adapted: Fitted) -> Params:
+        """Return what both views have made of the support."""
+        first, wide = adapted.views
+        return self._first.tensors(first) | _named(self._wide.tensors(wide))
+
+    def restore(self, params: Params, tensors: Params) -> Fitted:
+        """Return the detector that :meth:`tensors` has taken apart."""
+        first = self._first.restore(params, _own(tensors))
+        return Fitted(params, (first, self._wide.restore(_wide(params), _wide(tensors))))
+
+    @torch.no_grad()
+    def extend(self, adapted: Fitted, support: Tensor) -> Fitted:
+        """Return the detector after further good images; see :meth:`BayPrAnoMeta.extend`."""
+        params, (first, wide) = adapted
+        tokens = self._tail(params, support.to(device_of(params)))
+        return Fitted(params, (self._first.extend(first, tokens), self._wide.extend(wide, tokens)))
+
+    def compact(self, adapted: Fitted) -> Fitted:
+        """Return the detector with sums in place of the statistics of each image."""
+        params, (first, wide) = adapted
+        return Fitted(params, (self._first.compact(first), self._wide.compact(wide)))
 
     def support_scores(self, adapted: Fitted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
@@ -132,6 +155,11 @@ class Views:
         first, wide = adapted.views
         return self._first.size(first) + self._wide.size(wide) + BYTES
 
+    def _seen(self, adapted: Fitted, tokens: Tensor) -> list[tuple[BayPrAnoMeta, Adapted, Tensor]]:
+        """Return each view: its core, its detector, and its part of the tokens."""
+        cores = (self._first, self._wide)
+        return list(zip(cores, adapted.views, self._split(tokens), strict=True))
+
     def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         first, wide = (part({}, tokens) for part in self._parts)
         return first, wide
@@ -139,6 +167,12 @@ class Views:
     def _support_scores(self, adapted: Fitted) -> Tensor:
         first, wide = (view.fit.support_scores for view in adapted.views)
         return first + adapted.params[WEIGHT] * wide
+
+
+def _summed(spreads: Sequence[Spread], weight: Tensor) -> Spread:
+    """Return the variance of the weighted sum of two views, which are taken to be independent."""
+    first, wide = spreads
+    return Spread(*(own + weight**2 * other for own, other in zip(first, wide, strict=True)))
 
 
 def on_views(settings: Settings, encoder: Encoder) -> Method:
