@@ -95,11 +95,15 @@ class KeptMethod(Method, Protocol):
 
         Raises:
             KeyError: a tensor is missing.
-            RuntimeError: a tensor has another shape.
+            ValueError: a tensor has a wrong shape.
+            NumericalError: what they make is not finite.
         """
 
     def extend(self, adapted: Any, support: Tensor) -> Any:
         """Return the detector after ``(n * poses, ...)`` trunk outputs of further good images."""
+
+    def level(self, adapted: Any, fpr: float) -> float | None:
+        """Return the score that a share ``fpr`` of good images exceeds; None without a law."""
 
     def compact(self, adapted: Any) -> Any:
         """Return the detector with the sum of its images' statistics in place of each one's."""

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from scipy import special
 from torch import Tensor
 from torch.func import vmap
 
@@ -42,12 +43,13 @@ from bayfed.methods.support import (
     summed,
     to_tensors,
 )
-from bayfed.methods.surprise import Law, fixed, inflated, initial_inflation, slope
+from bayfed.methods.surprise import Law, fixed, inflated, inflated_at, initial_inflation, slope
 from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of
 from bayfed.normality import (
     NIW,
     EvidenceSums,
     SufficientStatistics,
+    check_finite,
     distance_moments,
     evidence_sums,
     leave_one_out,
@@ -191,6 +193,19 @@ class BayPrAnoMeta:
         inputs, _ = self._split(fit.head, tokens)
         return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu(), spread)
 
+    def level(self, adapted: Adapted, fpr: float) -> float | None:
+        """Return the image score that a share ``fpr`` of good images exceeds by the F law.
+
+        None where the model gives image scores no law of its own: at the patch grain, and behind a
+        fixed broad law, of which the score is no function of the distance alone.
+        """
+        if self._patch or self._settings.broad.law == "fixed":
+            return None
+        law = adapted.fit.law
+        dim = law.location.shape[-1]
+        distance = dim * special.fdtri(dim, float(law.dof), 1 - fpr)
+        return float(inflated_at(adapted.params, law.dof.new_tensor(distance), law.dof, dim))
+
     def spread(self, adapted: Adapted, tokens: Tensor, surprise: Tensor) -> Spread:
         r"""Return the variance of the image scores of ``(q, t, c)`` tokens, by the delta method.
 
@@ -231,13 +246,24 @@ class BayPrAnoMeta:
 
     @torch.no_grad()
     def restore(self, params: Params, tensors: Params) -> Adapted:
-        """Return the detector that :meth:`tensors` has taken apart; its law is computed anew."""
-        own = {
-            n.removeprefix("support."): v for n, v in tensors.items() if n.startswith("support.")
-        }
-        support = from_tensors(own)
-        head = head_of(tensors if self._settings.inner.steps else params)
-        return Adapted(params, self._refit(params, head, support, tensors[SCORES], tensors[TOKENS]))
+        """Return the detector that :meth:`tensors` has taken apart; its law is computed anew.
+
+        Raises:
+            KeyError: a tensor is missing.
+            ValueError: a tensor has another shape than this method gives it.
+            NumericalError: the law is not finite.
+        """
+        support = from_tensors({n.removeprefix("support."): v for n, v in tensors.items()})
+        start, scores, tokens = head_of(params), tensors[SCORES], tensors[TOKENS]
+        head = head_of(tensors) if self._settings.inner.steps else start
+        seen = support if isinstance(support, Tensor) else support.whole.mean
+        shapes = (scores.ndim, tokens.ndim, seen.shape[-1], *(part.shape for part in head))
+        width = start.weight.shape[1] if self._folds else start.weight.shape[0]
+        if shapes != (1, 0, width, *(part.shape for part in start)):
+            raise ValueError("support: a tensor has a wrong shape")
+        fit = self._refit(params, head, support, scores, tokens)
+        check_finite(fit.law.distance(seen.new_zeros(1, width)), "posterior")
+        return Adapted(params, fit)
 
     @torch.no_grad()
     def extend(self, adapted: Adapted, support: Tensor) -> Adapted:

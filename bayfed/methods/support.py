@@ -80,8 +80,16 @@ def from_tensors(tensors: Params) -> Support:
 
     Raises:
         KeyError: a tensor is missing.
+        ValueError: their shapes do not fit each other.
     """
     if VECTORS in tensors:
+        if tensors[VECTORS].ndim != 2:
+            raise ValueError("support: vectors are expected")
         return tensors[VECTORS]
-    scatter = unpack(tensors[SCATTER])
-    return moments(SufficientStatistics(tensors[COUNT], tensors[MEAN], scatter))
+    count, mean, packed = tensors[COUNT], tensors[MEAN], tensors[SCATTER]
+    if mean.ndim != 2 or not mean.numel():
+        raise ValueError("support: a mean for each image is expected")
+    images, dim = mean.shape
+    if count.shape != (images,) or packed.shape != (images, dim * (dim + 1) // 2):
+        raise ValueError("support: counts, means and scatters do not fit each other")
+    return moments(SufficientStatistics(count, mean, unpack(packed)))

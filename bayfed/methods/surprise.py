@@ -44,7 +44,11 @@ def inflated(params: Params, law: Law, inputs: Tensor) -> Tensor:
     Returns:
         Nats per dimension, ``(n, t)``.
     """
-    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.location.shape[-1]
+    return inflated_at(params, law.distance(inputs), law.dof[..., None], law.location.shape[-1])
+
+
+def inflated_at(params: Params, distance: Tensor, dof: Tensor, dim: int) -> Tensor:
+    r"""Return :func:`inflated` at squared distances :math:`\Delta^2`, ``(...)``."""
     log_inflation = F.softplus(params[INFLATION])
     ratio = distance / dof
     gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())

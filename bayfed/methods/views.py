@@ -124,6 +124,11 @@ class Views:
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
         return Scores(image.cpu(), each.cpu(), odds.cpu(), None, _summed(spreads, weight.cpu()))
 
+    def level(self, adapted: Fitted, fpr: float) -> float | None:
+        """Return None: two views have no common law."""
+        del adapted, fpr
+        return None
+
     def tensors(self, adapted: Fitted) -> Params:
         """Return what both views have made of the support."""
         first, wide = adapted.views
