@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.calibrate import pooled_histogram, pooled_spread
+from bayfed.metrics import Interval, share_interval
 from bayfed.product.thresholds import (
     FEWEST,
     FenceLaw,
@@ -27,11 +28,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Threshold:
-    """The score above which a part is defective, and what it rests on."""
+    """The score above which a part is defective, what it rests on, and what it promises."""
 
     kind: Kind
     fpr: float
     value: float
+    promise: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,12 @@ class Calibration:
     def good(self) -> Floats:
         """The scores that a model is fitted to: of images beside the support, else its own."""
         return self.normals if len(self.normals) >= FEWEST else self.own
+
+    def escapes(self, threshold: Threshold) -> Interval | None:
+        """Return the share of the known defects that are not above it; None without any."""
+        if not len(self.defects):
+            return None
+        return share_interval(int((self.defects <= threshold.value).sum()), len(self.defects))
 
     def with_own(self, own: Floats) -> Calibration:
         """Return the calibration of a support that has grown."""
@@ -111,7 +119,8 @@ class Calibration:
         if not 0 < fpr < 1:
             raise ProductError(f"fpr: {fpr:g} is not between 0 and 1")
         if kind is not None:
-            return Threshold(kind, fpr, self.law(kind, fpr, level).threshold(fpr))
+            law = self.law(kind, fpr, level)
+            return Threshold(kind, fpr, law.threshold(fpr), law.promise(fpr))
         usual = (Kind.SPLIT,) if len(self.normals) else (Kind.POOLED,)
         for one in usual:
             try:

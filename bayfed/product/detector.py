@@ -16,12 +16,13 @@ from bayfed.errors import NumericalError, ProductError
 from bayfed.evaluation.gallery import scale_at
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.methods import Scores
-from bayfed.metrics import Interval, share_interval
+from bayfed.metrics import Interval
 from bayfed.product import file
 from bayfed.product.calibration import Calibration, Floats, Threshold
 from bayfed.product.decide import decide, share_of_parameters
+from bayfed.product.drift import Drift, drift_of
 from bayfed.product.fitting import fit_product, opened, within_limit
-from bayfed.product.frame import Frame
+from bayfed.product.frame import Frame, placed
 from bayfed.product.inspection import Inspection
 from bayfed.product.lens import Lens
 from bayfed.product.odds import fit_odds
@@ -207,20 +208,34 @@ class Detector:
             calibration = replace(calibration, normals=self._unseen(normals))
         if defects:
             calibration = replace(calibration, defects=self._unseen(defects))
-        wanted = self.fpr if fpr is None else fpr
+        old = self.product.threshold
+        wanted = old.fpr if fpr is None and old else fpr
         threshold = self._at(calibration, wanted, kind)
         if defects:
             self._learn_odds(calibration)
         self.product = replace(self.product, calibration=calibration, threshold=threshold)
         return self
 
+    def drift(self, images: Iterable[Picture]) -> Drift:
+        """Return whether recent good parts still look like those that were fitted.
+
+        Raises:
+            ProductError: no threshold is set, it has no p-values, or the images are too few.
+            DataError: an image cannot be used.
+        """
+        found = self.score(images)
+        p_values = [one.p_value for one in found if one.p_value is not None]
+        if len(p_values) < len(found):
+            raise ProductError("drift: a fence has no p-values; calibrate another threshold")
+        alarms = sum(one.score > self.threshold for one in found)
+        calibration = self.product.calibration
+        reference = len(calibration.normals) or len(calibration.own)
+        return drift_of(np.array(p_values), alarms, self.fpr, reference)
+
     @property
     def escapes(self) -> Interval | None:
         """Share of the known defects that are not above the threshold; None without any."""
-        defects = self.product.calibration.defects
-        if not len(defects):
-            return None
-        return share_interval(int((defects <= self._threshold().value).sum()), len(defects))
+        return self.product.calibration.escapes(self._threshold())
 
     @property
     def name(self) -> str:
@@ -228,14 +243,22 @@ class Detector:
         return self.product.name
 
     @property
-    def fpr(self) -> float | None:
-        """Promised share of good parts above the threshold; None where none is set."""
-        return self.product.threshold.fpr if self.product.threshold else None
+    def fpr(self) -> float:
+        """Promised share of good parts above the threshold.
+
+        Raises:
+            ProductError: no threshold is set.
+        """
+        return self._threshold().fpr
 
     @property
-    def threshold(self) -> float | None:
-        """Score above which a part is defective; None where none is set."""
-        return self.product.threshold.value if self.product.threshold else None
+    def threshold(self) -> float:
+        """Score above which a part is defective.
+
+        Raises:
+            ProductError: no threshold is set.
+        """
+        return self._threshold().value
 
     @property
     def promise(self) -> str:
@@ -244,12 +267,13 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        return self.law().promise(self._threshold().fpr)
+        return self._threshold().promise
 
     @property
     def scale(self) -> ColourScale:
         """The one colour scale of all maps of this product."""
-        dark, level = self.product.dark, self.threshold
+        dark, threshold = self.product.dark, self.product.threshold
+        level = threshold.value if threshold else None
         return scale_at(dark, dark + 1.0 if level is None else level, level)
 
     @property
@@ -333,6 +357,8 @@ class Detector:
             p_value=None if p_values is None else float(p_values[i]),
             epistemic=share_of_parameters(parameters, tokens),
             decision=decide(score, threshold.value, parameters),
-            surprise=None if maps is None else maps[i],
+            surprise=None
+            if maps is None
+            else placed(maps[i], box, pixels.shape, self.product.dark),
             regions=() if maps is None else regions_of(maps[i], threshold.value, box),
         )

@@ -145,9 +145,7 @@ def _header(product: Product, hashed: str) -> Header:
         settings=experiment.model_dump(mode="json", include=_SETTINGS),  # type: ignore[arg-type]
         frame=Region(roi=frame.roi, tiles=frame.tiles),
         shape=product.shape,
-        threshold=None
-        if threshold is None
-        else Limit(kind=threshold.kind, fpr=threshold.fpr, value=threshold.value),
+        threshold=None if threshold is None else Limit(**vars(threshold)),
         scores=Scores(
             own=tuple(calibration.own.tolist()),
             normals=tuple(calibration.normals.tolist()),
@@ -183,7 +181,7 @@ def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
             scores.pooled_shots,
             np.array(scores.defects, dtype=np.float64),
         ),
-        threshold=None if limit is None else Threshold(limit.kind, limit.fpr, limit.value),
+        threshold=None if limit is None else Threshold(**dict(limit)),
         dark=header.dark,
         provenance=Provenance(
             origin.source,

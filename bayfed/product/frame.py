@@ -106,6 +106,30 @@ class Frame:
         return whole
 
 
+def placed(
+    surprise: NDArray[np.float32], box: Box, shape: tuple[int, ...], beyond: float
+) -> NDArray[np.float32]:
+    """Return a map of the whole image from that of its part, cells about as large as before.
+
+    Args:
+        surprise: ``(h, w)`` of the part.
+        box: The part, in pixels.
+        shape: ``(H, W, ...)`` of the image.
+        beyond: Value outside the part.
+
+    >>> placed(np.ones((2, 2), np.float32), Box(5, 0, 5, 5), (5, 10), 0.0).tolist()
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+    rows, columns = surprise.shape
+    tall, wide = box.height / rows, box.width / columns
+    whole = (max(rows, round(shape[0] / tall)), max(columns, round(shape[1] / wide)))
+    canvas = np.full(whole, beyond, np.float32)
+    top = min(round(box.y / tall), whole[0] - rows)
+    left = min(round(box.x / wide), whole[1] - columns)
+    canvas[top : top + rows, left : left + columns] = surprise
+    return canvas
+
+
 def parse_roi(text: str) -> Box:
     """Return the box that ``x,y,width,height`` means.
 

@@ -29,6 +29,7 @@ class Limit(Settings):
     kind: Kind
     fpr: Rate
     value: float
+    promise: Text
 
 
 class Scores(Settings):

@@ -255,7 +255,8 @@ class RankLaw:
         if self.split:
             return (
                 f"at most {percent(fpr)} of good parts, whatever the law of their scores, on "
-                f"average over draws of the {number} calibration images, as long as parts stay like them"
+                f"average over draws of the {number} calibration images, as long as parts stay "
+                "like them"
             )
         return (
             f"about {percent(fpr)} of good parts, without an exact guarantee: jackknife+, which "
