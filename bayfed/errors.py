@@ -31,6 +31,10 @@ class CheckpointError(BayfedError):
     """A checkpoint or a results file is damaged or belongs to another experiment."""
 
 
+class ProductError(BayfedError):
+    """A product file is damaged or of another version, or a detector cannot say what is asked."""
+
+
 class FederationError(BayfedError):
     """A round could not be completed: a bad reply, a failed client, a lost quorum."""
 

@@ -22,6 +22,12 @@ _LOCAL = {
     "sites": "bayfed.cli.sites:sites_command",
     "synthesise": "bayfed.cli.sites:synthesise_command",
     "evaluate": "bayfed.cli.evaluate:evaluate_command",
+    "fit": "bayfed.cli.product:fit_command",
+    "score": "bayfed.cli.product:score_command",
+    "inspect": "bayfed.cli.product:inspect_command",
+    "calibrate": "bayfed.cli.product:calibrate_command",
+    "update": "bayfed.cli.product:update_command",
+    "drift": "bayfed.cli.product:drift_command",
 }
 _STUBS = {
     "run": "Meta-train over several factories (needs the federation app).",

@@ -37,6 +37,7 @@ from bayfed.config.methods import (
     System,
     top_count,
 )
+from bayfed.config.product import product_experiment
 from bayfed.config.settings import Settings
 from bayfed.config.systems import build_systems, choose, presets
 from bayfed.config.training import (
@@ -99,5 +100,6 @@ __all__ = [
     "load_experiment",
     "parse_experiment",
     "presets",
+    "product_experiment",
     "top_count",
 ]

@@ -73,22 +73,20 @@ def _decoding(path: Path) -> Iterator[None]:
 
 def _open(path: Path, data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} is more than {MAX_PIXELS // 10**6} megapixels")
+    check_pixels(*image.size, str(path))
     return image
 
 
-def _decode(path: Path) -> Image.Image:
-    image = _open(path, _read_bytes(path))
+def _decode(path: Path, data: bytes) -> Image.Image:
+    image = _open(path, data)
     image.load()
     return ImageOps.exif_transpose(image)
 
 
-def _from_sixteen_bit(path: Path, image: Image.Image) -> Pixels:
+def _from_sixteen_bit(place: str, image: Image.Image) -> Pixels:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise DataError(f"{path}: grey values outside 16 bit")
+        raise DataError(f"{place}: grey values outside 16 bit")
     grey = np.rint(values / 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
@@ -105,8 +103,17 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is no image, or is above the limits.
     """
+    return header_of(_read_bytes(path), path)
+
+
+def header_of(data: bytes, path: Path) -> Header:
+    """Return size and mode of a file that has been read already; ``path`` is for messages.
+
+    Raises:
+        DataError: as for :func:`read_header`.
+    """
     with _decoding(path):
-        image = _open(path, _read_bytes(path))
+        image = _open(path, data)
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         return Header((width, height) if turned else (height, width), image.mode)
@@ -124,15 +131,53 @@ def read_pixels(path: Path) -> Pixels:
         DataError: the file is missing, damaged, of another format, or above the
             limits of 64 MB and 50 megapixels.
     """
+    return pixels_of(_read_bytes(path), path)
+
+
+def pixels_of(data: bytes, path: Path) -> Pixels:
+    """Return the image of a file that has been read already; ``path`` is for messages.
+
+    Raises:
+        DataError: as for :func:`read_pixels`.
+    """
     with _decoding(path):
-        image = _decode(path)
-        if image.mode == "F":
-            raise DataError(f"{path}: floating-point images have no known range")
-        if image.mode in _SIXTEEN_BIT:
-            return _from_sixteen_bit(path, image)
-        if image.mode in _WITH_ALPHA or "transparency" in image.info:
-            image = _on_black(image)
-        return np.array(image.convert("RGB"), dtype=np.uint8)
+        return to_rgb(_decode(path, data), str(path))
+
+
+def to_rgb(image: Image.Image, place: str) -> Pixels:
+    """Return a decoded picture as :func:`read_pixels` does.
+
+    Args:
+        image: Of any of Pillow's modes.
+        place: What a message calls it.
+
+    Raises:
+        DataError: it is above the limit of 50 megapixels, or has no known range.
+    """
+    check_pixels(*image.size, place)
+    if image.mode == "F":
+        raise DataError(f"{place}: floating-point images have no known range")
+    if image.mode in _SIXTEEN_BIT:
+        return _from_sixteen_bit(place, image)
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = _on_black(image)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def check_pixels(width: int, height: int, place: str) -> None:
+    """Refuse a picture above the limit.
+
+    Raises:
+        DataError: it has more than ``MAX_PIXELS``.
+
+    >>> check_pixels(10_000, 10_000, "x.png")
+    Traceback (most recent call last):
+    bayfed.errors.DataError: x.png: 10000 x 10000 is more than 50 megapixels
+    """
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{place}: {width} x {height} is more than {MAX_PIXELS // 10**6} megapixels"
+        )
 
 
 def read_mask(path: Path) -> Mask:
@@ -141,8 +186,9 @@ def read_mask(path: Path) -> Mask:
     Raises:
         DataError: as for :func:`read_pixels`.
     """
+    data = _read_bytes(path)
     with _decoding(path):
-        image = _decode(path)
+        image = _decode(path, data)
         if image.mode in ("P", *_WITH_ALPHA):
             image = _on_black(image)
         values = np.asarray(image)

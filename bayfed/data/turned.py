@@ -58,12 +58,12 @@ class TurnedSource:
 
     def pixels(self) -> Pixels:
         """Decode the image and turn it."""
-        return _turn(self.image.pixels(), self.pose, 1)
+        return turn(self.image.pixels(), self.pose)
 
     def mask(self) -> Mask | None:
         """Turn the mask, where it is known."""
         mask = self.image.mask()
-        return None if mask is None else _turn(mask.astype(np.uint8), self.pose, 0) > 0
+        return None if mask is None else turn(mask.astype(np.uint8), self.pose, 0) > 0
 
     def size(self) -> tuple[int, int]:
         """Return (height, width), those of the image."""
@@ -75,8 +75,12 @@ class TurnedSource:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _turn(values: NDArray[np.uint8], pose: Pose, order: Literal[0, 1]) -> NDArray[np.uint8]:
-    """Turn by the nearest pixel (order 0) or bilinearly (1), reflecting at the border."""
+def turn(values: NDArray[np.uint8], pose: Pose, order: Literal[0, 1] = 1) -> NDArray[np.uint8]:
+    """Turn by the nearest pixel (order 0) or bilinearly (1), reflecting at the border.
+
+    >>> turn(np.array([[1, 2]], np.uint8), Pose(mirrored=True)).tolist()
+    [[2, 1]]
+    """
     if pose.mirrored:
         values = values[:, ::-1]
     if pose.degrees % 180 == 0:

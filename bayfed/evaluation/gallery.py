@@ -135,10 +135,18 @@ def colour_scale(normal_tokens: Tensor, level: float | None) -> ColourScale:
     ColourScale(low=0.95, high=4.95, threshold=2.95)
     """
     values = normal_tokens.double().numpy()
-    low = float(np.quantile(values, DARK))
     middle = float(np.quantile(values, WITHOUT_THRESHOLD)) if level is None else level
+    return scale_at(float(np.quantile(values, DARK)), middle, level)
+
+
+def scale_at(low: float, middle: float, level: float | None) -> ColourScale:
+    """Return the scale from ``low`` on that has ``middle`` at ``THRESHOLD_AT``.
+
+    >>> scale_at(1.0, 3.0, 3.0)
+    ColourScale(low=1.0, high=5.0, threshold=3.0)
+    """
     if middle <= low:
-        # The sites shown are stranger than those that calibrated the threshold.
+        # What is shown is stranger than what calibrated the threshold.
         low = middle - 1.0
     high = low + (middle - low) / THRESHOLD_AT
     return ColourScale(round(low, 3), round(high, 3), None if level is None else round(level, 3))

@@ -15,7 +15,7 @@ from bayfed.features.backbone import CONV4, build_backbone
 from bayfed.features.contrast import ContrastTail
 from bayfed.features.tail import AdapterTail, IdentityTail, NetworkTail, Tail
 from bayfed.features.trunk import FrozenTrunk, IdentityTrunk, Trunk
-from bayfed.features.views import JoinedTail, PartTail
+from bayfed.features.views import JoinedTail, PartTail, View
 from bayfed.seeds import torch_stream
 
 
@@ -27,8 +27,8 @@ class Encoder:
     tail: Tail
     grid: int
     image_size: int
-    views: tuple[Tail, ...] = ()
-    """The tail of each view, where there are two: the stages together, and a wide layer."""
+    views: tuple[View, ...] = ()
+    """Both, where there are two: of the stages together, and of a wide layer."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -86,27 +86,29 @@ def _build(
         return Encoder(pictures, network, grid, settings.image_size, (), device)
     channels = sum(backbone.channels)
     tail: Tail
-    views: tuple[Tail, ...] = ()
+    views: tuple[View, ...] = ()
     if settings.trainable == "adapters":
         output, tail = "maps", AdapterTail(channels, pool)
     else:
         output, tail = "pooled" if pool else "tokens", IdentityTail(channels)
         if not pool:
             views = _views(settings, channels)
-            tail = views[0] if len(views) == 1 else JoinedTail(views)
+            tails = tuple(view.tail for view in views)
+            tail = tails[0] if len(tails) == 1 else JoinedTail(tails)
     trunk = FrozenTrunk(backbone, settings, output, device)
     several = views if len(views) > 1 else ()
     return Encoder(trunk, tail, grid, settings.image_size, several, device)
 
 
-def _views(settings: BackboneSettings, channels: int) -> tuple[Tail, ...]:
-    """Return the tails of the stages, and of the wide layer if there is one."""
+def _views(settings: BackboneSettings, channels: int) -> tuple[View, ...]:
+    """Return the views of the stages, and of the wide layer if there is one."""
     wide = settings.wide
     stages = channels - (wide.channels if wide else 0)
     first: Tail = PartTail(0, stages) if wide else IdentityTail(stages)
     if settings.contrast:
         first = ContrastTail(first, settings.contrast)
     if wide is None:
-        return (first,)
+        return (View(first, settings.grid),)
     packed = wide.channels // wide.coarser**2
-    return first, PartTail(stages, stages + packed, wide.coarser)
+    second = PartTail(stages, stages + packed, wide.coarser)
+    return View(first, settings.grid), View(second, settings.grid // wide.coarser)

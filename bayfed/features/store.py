@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bayfed.data.site import SiteImage
-from bayfed.errors import DataError, NumericalError
-from bayfed.features.preprocess import Shape, input_shape, resized
+from bayfed.errors import DataError
+from bayfed.features.outputs import trunk_outputs
+from bayfed.features.preprocess import Shape, input_shape
 from bayfed.features.scratch import scratch_folder
 from bayfed.features.trunk import Trunk
 
@@ -25,11 +26,6 @@ def default_directory() -> Path:
     """Return the user's cache folder for features."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "bayfed" / "features"
-
-
-def _filled(inputs: Tensor, number: int) -> Tensor:
-    """Repeat the last picture until there are ``number``."""
-    return torch.cat([inputs, inputs[-1:].expand(number - len(inputs), *inputs.shape[1:])])
 
 
 def _block(path: Path) -> NDArray[np.generic]:
@@ -167,20 +163,14 @@ class FeatureStore:
 
     def _compute(self, images: list[SiteImage], path: Path) -> None:
         block: NDArray[np.generic] | None = None
-        batch = self._trunk.batch
         for rows in self._batches(images):
             chunk = [images[row] for row in rows]
+            pictures = [image.pixels() for image in chunk]
             shape = self._shape(chunk[0])
-            inputs = torch.stack([resized(image.pixels(), shape) for image in chunk])
-            outputs = self._trunk(_filled(inputs, batch))[: len(chunk)].numpy()
+            stored = trunk_outputs(self._trunk, pictures, shape, self._dtype, chunk[0].site)
             if block is None:
-                dtype = outputs.dtype if outputs.dtype == np.uint8 else self._dtype
-                whole = (len(images), *outputs.shape[1:])
-                block = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=whole)
-            with np.errstate(over="ignore"):
-                stored = outputs.astype(block.dtype, copy=False)
-            if not np.isfinite(stored).all():
-                raise NumericalError(f"{chunk[0].site}: features are not finite in {block.dtype}")
+                whole = (len(images), *stored.shape[1:])
+                block = np.lib.format.open_memmap(path, mode="w+", dtype=stored.dtype, shape=whole)
             block[rows] = stored
         if isinstance(block, np.memmap):
             block.flush()

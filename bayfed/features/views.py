@@ -8,6 +8,7 @@ the tokens of the block that it covers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,13 @@ def refine(values: Tensor, tokens: int) -> Tensor:
     side = round(tokens**0.5)
     maps = to_maps(values[..., None])
     return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False).flatten(1)
+
+
+class View(NamedTuple):
+    """What is seen of a picture: a tail, and the side of the grid that its tokens lie on."""
+
+    tail: Tail
+    grid: int
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,18 @@ BYTES = 4
 """Of a float32."""
 
 
+class Spread(NamedTuple):
+    """Variance of image scores, ``(q,)`` each, in squared units of the score.
+
+    Attributes:
+        parameters: Because the support leaves mean and covariance of normal tokens open.
+        tokens: Because normal tokens vary, even about a mean that is known.
+    """
+
+    parameters: Tensor
+    tokens: Tensor
+
+
 class Scores(NamedTuple):
     """What a fitted method says of ``q`` query images.
 
@@ -23,12 +35,14 @@ class Scores(NamedTuple):
         tokens: ``(q, t)``, the same in space, or None at the image grain.
         log_odds: ``(q,)``, defect against good, in nats, or None without a law of defects.
         p_value: ``(q,)`` under the method's own predictive, where its law is exact, or None.
+        spread: Where the uncertainty of the image scores comes from, or None.
     """
 
     image: Tensor
     tokens: Tensor | None
     log_odds: Tensor | None = None
     p_value: Tensor | None = None
+    spread: Spread | None = None
 
 
 class Method(Protocol):
@@ -67,6 +81,32 @@ class TrainableMethod(Method, Protocol):
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and numbers worth a line in the history."""
+
+
+@runtime_checkable
+class KeptMethod(Method, Protocol):
+    """A method whose detectors can be kept, and learn further good images, without the old ones."""
+
+    def tensors(self, adapted: Any) -> Params:
+        """Return what an adaptation has made, by name; the meta-parameters are not among it."""
+
+    def restore(self, params: Params, tensors: Params) -> Any:
+        """Return the detector that :meth:`tensors` has taken apart.
+
+        Raises:
+            KeyError: a tensor is missing.
+            ValueError: a tensor has a wrong shape.
+            NumericalError: what they make is not finite.
+        """
+
+    def extend(self, adapted: Any, support: Tensor) -> Any:
+        """Return the detector after ``(n * poses, ...)`` trunk outputs of further good images."""
+
+    def level(self, adapted: Any, fpr: float) -> float | None:
+        """Return the score that a share ``fpr`` of good images exceeds; None without a law."""
+
+    def compact(self, adapted: Any) -> Any:
+        """Return the detector with the sum of its images' statistics in place of each one's."""
 
 
 class WithoutStatistics:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from scipy import special
 from torch import Tensor
 from torch.func import vmap
 
@@ -24,7 +25,7 @@ from bayfed.config import top_count
 from bayfed.data.turned import MIRRORED, UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import BYTES, Scores, variant_of
+from bayfed.methods.base import BYTES, Scores, Spread, variant_of
 from bayfed.methods.contrastive import supervised_contrastive
 from bayfed.methods.few import others_law, whole_law
 from bayfed.methods.folded import fold
@@ -33,12 +34,23 @@ from bayfed.methods.inner_loop import initial_rate, inner_loop
 from bayfed.methods.losses import accuracy, balanced_cross_entropy, dense_cross_entropy
 from bayfed.methods.prior import build_prior, initial_effective, initial_prior
 from bayfed.methods.scoring import initial_log_odds, log_odds, top_mean
-from bayfed.methods.surprise import Law, fixed, inflated, initial_inflation
+from bayfed.methods.support import (
+    Support,
+    count_of,
+    from_tensors,
+    joined,
+    moments,
+    summed,
+    to_tensors,
+)
+from bayfed.methods.surprise import Law, fixed, inflated, inflated_at, initial_inflation, slope
 from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of
 from bayfed.normality import (
     NIW,
     EvidenceSums,
     SufficientStatistics,
+    check_finite,
+    distance_moments,
     evidence_sums,
     leave_one_out,
     pool,
@@ -47,18 +59,11 @@ from bayfed.normality import (
     sufficient_statistics,
     temper,
 )
+from bayfed.normality.niw import predictive_dof_and_factor
 from bayfed.seeds import torch_stream
 
-
-class Moments(NamedTuple):
-    """Tempered statistics of a support: of each image, and of all together."""
-
-    images: SufficientStatistics
-    whole: SufficientStatistics
-
-
-Support = Moments | Tensor
-"""What the laws are made of; ``(k, c)`` vectors where these are fewer than dimensions."""
+SCORES, TOKENS = "scores", "tokens"
+"""Names of what a support says of itself, in a detector that is taken apart."""
 Each = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -70,12 +75,14 @@ class Fit(NamedTuple):
         law: Law of the next normal embedding, as a function of what the head maps.
         support_scores: ``(k,)`` leave-one-image-out scores of the support.
         support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
+        support: What the law is made of.
     """
 
     head: Head
     law: Law
     support_scores: Tensor
     support_tokens: Tensor
+    support: Support
 
 
 class Evidence(NamedTuple):
@@ -180,14 +187,120 @@ class BayPrAnoMeta:
         fit = adapted.fit
         image, surprise = self.evidence(adapted.params, fit, tokens)
         odds = log_odds(adapted.params, "score", image, fit.support_scores.mean()).cpu()
+        spread = self.spread(adapted, tokens, surprise)
         if self._patch:
-            return Scores(image.cpu(), surprise.cpu(), odds, None)
+            return Scores(image.cpu(), surprise.cpu(), odds, None, spread)
         inputs, _ = self._split(fit.head, tokens)
-        return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu())
+        return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu(), spread)
+
+    def level(self, adapted: Adapted, fpr: float) -> float | None:
+        """Return the image score that a share ``fpr`` of good images exceeds by the F law.
+
+        None where the model gives image scores no law of its own: at the patch grain, and behind a
+        fixed broad law, of which the score is no function of the distance alone.
+        """
+        if self._patch or self._settings.broad.law == "fixed":
+            return None
+        law = adapted.fit.law
+        dim = law.location.shape[-1]
+        distance = dim * special.fdtri(dim, float(law.dof), 1 - fpr)
+        return float(inflated_at(adapted.params, law.dof.new_tensor(distance), law.dof, dim))
+
+    def spread(self, adapted: Adapted, tokens: Tensor, surprise: Tensor) -> Spread:
+        r"""Return the variance of the image scores of ``(q, t, c)`` tokens, by the delta method.
+
+        .. math::
+            \operatorname{sd} s = \frac1{|T|} \sum_{j \in T}
+            \left|\frac{\partial s_j}{\partial E[\Delta_j^2]}\right| \operatorname{sd} \Delta_j^2
+
+        over the most surprising tokens :math:`T`. They share mean and covariance, and neighbours
+        share what they see, so that they count as fully correlated in both variances.
+
+        Args:
+            adapted: The detector.
+            tokens: ``(q, t, c)``.
+            surprise: Of these tokens, ``(q, t)``.
+        """
+        fit, dim = adapted.fit, adapted.fit.law.location.shape[-1]
+        inputs, _ = self._split(fit.head, tokens)
+        distance = fit.law.distance(self._most_surprising(surprise, inputs))
+        kappa, nu = build_prior(adapted.params).kappa + count_of(fit.support), fit.law.dof + dim - 1
+        _, variance = distance_moments(distance, kappa, nu, dim)
+        _, factor = predictive_dof_and_factor(kappa, nu, dim)
+        steep = slope(adapted.params, fit.law, distance) / (nu * factor)
+        parameters = (steep * variance.sqrt()).mean(-1).square()
+        return Spread(parameters.cpu(), 2 * dim * steep.mean(-1).square().cpu())
 
     def support_scores(self, adapted: Adapted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
         return adapted.fit.support_scores.cpu()
+
+    def tensors(self, adapted: Adapted) -> Params:
+        """Return the support's statistics and scores, and the head where steps have moved it."""
+        fit = adapted.fit
+        kept = {f"support.{name}": value for name, value in to_tensors(fit.support).items()}
+        kept |= {SCORES: fit.support_scores, TOKENS: fit.support_tokens}
+        if self._settings.inner.steps:
+            kept |= {f"head.{name}": value for name, value in fit.head._asdict().items()}
+        return kept
+
+    @torch.no_grad()
+    def restore(self, params: Params, tensors: Params) -> Adapted:
+        """Return the detector that :meth:`tensors` has taken apart; its law is computed anew.
+
+        Raises:
+            KeyError: a tensor is missing.
+            ValueError: a tensor has another shape than this method gives it.
+            NumericalError: the law is not finite.
+        """
+        support = from_tensors({n.removeprefix("support."): v for n, v in tensors.items()})
+        start, scores, tokens = head_of(params), tensors[SCORES], tensors[TOKENS]
+        head = head_of(tensors) if self._settings.inner.steps else start
+        seen = support if isinstance(support, Tensor) else support.whole.mean
+        shapes = (scores.ndim, tokens.ndim, seen.shape[-1], *(part.shape for part in head))
+        width = start.weight.shape[1] if self._folds else start.weight.shape[0]
+        if shapes != (1, 0, width, *(part.shape for part in start)):
+            raise ValueError("support: a tensor has a wrong shape")
+        fit = self._refit(params, head, support, scores, tokens)
+        check_finite(fit.law.distance(seen.new_zeros(1, width)), "posterior")
+        return Adapted(params, fit)
+
+    @torch.no_grad()
+    def extend(self, adapted: Adapted, support: Tensor) -> Adapted:
+        """Return the detector after ``(n * poses, ...)`` trunk outputs of further good images.
+
+        The posterior is that of all images together, exactly, behind the head as it stands; a fit
+        to all of them would differ in the inner steps alone. New images are scored by all others,
+        old ones keep their scores.
+        """
+        params, fit = adapted.params, adapted.fit
+        images = self._images(self._tail(params, support.to(device_of(params))))
+        inputs, linear = self._split(fit.head, images)
+        prior, together = build_prior(params), joined(fit.support, self._support(params, inputs))
+        if isinstance(together, Tensor):
+            found = self._described(params, prior, together, together[:, None], linear)
+            return Adapted(params, Fit(fit.head, *found))
+        old, new = len(fit.support_scores), len(images)
+        others = self._others(prior, together, linear, new)
+        surprise = self._surprise(params, others, self._upright(inputs), linear)
+        tokens = (old * fit.support_tokens + new * surprise.mean()) / (old + new)
+        scores = torch.cat([fit.support_scores, self._image_score(surprise)])
+        return Adapted(params, self._refit(params, fit.head, together, scores, tokens))
+
+    @torch.no_grad()
+    def compact(self, adapted: Adapted) -> Adapted:
+        """Return the detector with the sum of its images' statistics in place of each one's."""
+        params, fit = adapted.params, adapted.fit
+        scores, tokens = fit.support_scores, fit.support_tokens
+        return Adapted(params, self._refit(params, fit.head, summed(fit.support), scores, tokens))
+
+    def _refit(
+        self, params: Params, head: Head, support: Support, scores: Tensor, tokens: Tensor
+    ) -> Fit:
+        """Return the fit that a support makes, whose images need not be at hand."""
+        linear = head if self._folds else identity_head(head.bias)
+        law = self._whole(build_prior(params), support, linear)
+        return Fit(head, law, scores, tokens, support)
 
     def size(self, adapted: Adapted) -> int:
         """Return the bytes of the adapted detector beside the frozen backbone."""
@@ -227,9 +340,7 @@ class BayPrAnoMeta:
             tokens: ``(k * poses, t, c)``, with a leading episode dimension for a batch.
             each: ``vmap`` for a batch, the identity for one episode.
         """
-        number = len(self.poses)
-        *batch, pictures, places, channels = tokens.shape
-        tokens = tokens.reshape(*batch, pictures // number, number * places, channels)
+        tokens = self._images(tokens)
         prior = build_prior(params)
         # Statistics of what does not depend on the head are taken once.
         shared = (each(partial(self._support, params))(tokens),) if self._folds else ()
@@ -244,25 +355,39 @@ class BayPrAnoMeta:
                 settings.order == "exact",
             )
             head = Head(**adapted)
-        law, scores, mean = each(partial(self._posterior, params, prior))(head, tokens, *shared)
-        return Fit(head, law, scores, mean)
+        found = each(partial(self._posterior, params, prior))(head, tokens, *shared)
+        return Fit(head, *found)
+
+    def _images(self, tokens: Tensor) -> Tensor:
+        """Gather the poses of each image: ``(..., k * poses, t, c)`` to ``(..., k, t', c)``."""
+        number = len(self.poses)
+        *batch, pictures, places, channels = tokens.shape
+        return tokens.reshape(*batch, pictures // number, number * places, channels)
 
     def _posterior(
         self, params: Params, prior: NIW, head: Head, tokens: Tensor, shared: Support | None = None
-    ) -> tuple[Law, Tensor, Tensor]:
+    ) -> tuple[Law, Tensor, Tensor, Support]:
         """Return the law given the whole support, and how the rest of it sees each image."""
         inputs, linear = self._split(head, tokens)
         support = self._support(params, inputs) if shared is None else shared
+        return self._described(params, prior, support, inputs, linear)
+
+    def _described(
+        self, params: Params, prior: NIW, support: Support, inputs: Tensor, linear: Head
+    ) -> tuple[Law, Tensor, Tensor, Support]:
         others = self._others(prior, support, linear)
-        upright = inputs[:, : inputs.shape[1] // len(self.poses)]
-        surprise = self._surprise(params, others, upright, linear)
-        return self._whole(prior, support, linear), self._image_score(surprise), surprise.mean()
+        surprise = self._surprise(params, others, self._upright(inputs), linear)
+        law = self._whole(prior, support, linear)
+        return law, self._image_score(surprise), surprise.mean(), support
+
+    def _upright(self, inputs: Tensor) -> Tensor:
+        """Return the tokens of the images themselves, without their other poses."""
+        return inputs[:, : inputs.shape[1] // len(self.poses)]
 
     def _support(self, params: Params, inputs: Tensor) -> Support:
         if self._low_rank:
             return inputs[:, 0]
-        images = self._statistics(params, inputs)
-        return Moments(images, pool(images))
+        return moments(self._statistics(params, inputs))
 
     def _whole(self, prior: NIW, support: Support, linear: Head) -> Law:
         """Return the law of the next embedding given the support."""
@@ -270,11 +395,12 @@ class BayPrAnoMeta:
             return whole_law(prior, support, linear)
         return fold(predictive(posterior(prior, linear.project(support.whole))), linear)
 
-    def _others(self, prior: NIW, support: Support, linear: Head) -> Law:
-        """Return, for each image of the support, the law given all the others."""
+    def _others(self, prior: NIW, support: Support, linear: Head, last: int = 0) -> Law:
+        """Return, for each image of the support or its ``last`` ones, the law given all others."""
         if isinstance(support, Tensor):
             return others_law(prior, support, linear)
-        return fold(predictive(leave_one_out(prior, linear.project(support.images))), linear)
+        rest = leave_one_out(prior, linear.project(support.images))
+        return fold(predictive(NIW(*(part[-last:] for part in rest))), linear)
 
     def _statistics(self, params: Params, inputs: Tensor) -> SufficientStatistics:
         return self._tempered(params, sufficient_statistics(inputs))
@@ -353,10 +479,14 @@ class BayPrAnoMeta:
 
     def _summary(self, fit: Fit, linear: Head, surprise: Tensor, inputs: Tensor) -> Tensor:
         """Return one ``(q, d)`` embedding an image: its most surprising tokens, centred."""
+        picked = self._most_surprising(surprise, inputs)
+        return linear.embed(picked.mean(-2)) - fit.law.location
+
+    def _most_surprising(self, surprise: Tensor, inputs: Tensor) -> Tensor:
+        """Return the ``(q, n, c)`` inputs of the tokens that make the image score."""
         count = top_count(self._settings.top_k, surprise.shape[-1])
         index = surprise.topk(count, dim=-1).indices
-        index = index[..., None].expand(*index.shape, inputs.shape[-1])
-        return linear.embed(inputs.gather(-2, index).mean(-2)) - fit.law.location
+        return inputs.gather(-2, index[..., None].expand(*index.shape, inputs.shape[-1]))
 
 
 def _variant(settings: Settings) -> str | None:

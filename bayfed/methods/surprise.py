@@ -44,11 +44,38 @@ def inflated(params: Params, law: Law, inputs: Tensor) -> Tensor:
     Returns:
         Nats per dimension, ``(n, t)``.
     """
-    distance, dof, dim = law.distance(inputs), law.dof[..., None], law.location.shape[-1]
+    return inflated_at(params, law.distance(inputs), law.dof[..., None], law.location.shape[-1])
+
+
+def inflated_at(params: Params, distance: Tensor, dof: Tensor, dim: int) -> Tensor:
+    r"""Return :func:`inflated` at squared distances :math:`\Delta^2`, ``(...)``."""
     log_inflation = F.softplus(params[INFLATION])
     ratio = distance / dof
     gap = torch.log1p(ratio) - torch.log1p(ratio * (-log_inflation).exp())
     return 0.5 * ((dof + dim) / dim * gap - log_inflation)
+
+
+def slope(params: Params, law: Law, distance: Tensor) -> Tensor:
+    r"""Return how a surprise grows with the squared distance under the law.
+
+    .. math::
+        \frac{v + d}{2 d} \left[\frac{1}{v + \Delta^2} - \frac{1}{\lambda v + \Delta^2}\right]
+
+    without the second term where the broad law is fixed, since it does not know the posterior.
+
+    Args:
+        params: Whose ``score.inflation`` tells :math:`\lambda`, where the broad law is inflated.
+        law: The predictive.
+        distance: :math:`\Delta^2`, ``(...)``.
+
+    Returns:
+        Nats per dimension and unit of :math:`\Delta^2`, ``(...)``.
+    """
+    dof, dim = law.dof, law.location.shape[-1]
+    fall = 1 / (dof + distance)
+    if INFLATION in params:
+        fall = fall - 1 / (F.softplus(params[INFLATION]).exp() * dof + distance)
+    return 0.5 * (dof + dim) / dim * fall
 
 
 def fixed(settings: Broad, law: Law, inputs: Tensor, embedded: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ the sum assumes that they do not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.features.views import refine
-from bayfed.methods.base import BYTES, Method, Scores
+from bayfed.methods.base import BYTES, Method, Scores, Spread
 from bayfed.methods.baypranometa import Adapted, BayPrAnoMeta, Evidence, Fit
 from bayfed.methods.scoring import log_odds
 from bayfed.methods.tokens import device_of, episode_tokens, pick
@@ -53,11 +54,12 @@ class Views:
 
     def __init__(self, settings: Settings, encoder: Encoder) -> None:
         self._settings = settings
-        self._tails = first, second = encoder.views
-        self._tokens = encoder.grid**2
+        self._views = first, second = encoder.views
+        self._tokens = first.grid**2
         wide = settings.model_copy(update={"top_k": settings.wide.top_k})
-        self._first = BayPrAnoMeta(settings, replace(encoder, tail=first))
-        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=second))
+        self._first = BayPrAnoMeta(settings, replace(encoder, tail=first.tail))
+        self._wide = BayPrAnoMeta(wide, replace(encoder, tail=second.tail))
+        self._cores = self._first, self._wide
         self.poses, self.localises = self._first.poses, self._first.localises
         self.variant: str | None = "+".join(filter(None, (self._first.variant, "wide")))
 
@@ -78,7 +80,7 @@ class Views:
 
         A view on a grid of its own takes part with all its tokens.
         """
-        first, second = self._tails
+        first, second = (view.tail for view in self._views)
         subset = batch.tokens
         support = episode_tokens(first, params, batch.support, subset)
         query = episode_tokens(first, params, batch.query, subset)
@@ -112,17 +114,48 @@ class Views:
     def score(self, adapted: Fitted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
         inputs = query.to(device_of(adapted.params))
-        first, wide = (
-            core.evidence(view.params, view.fit, tail(view.params, inputs))
-            for core, tail, view in zip(
-                (self._first, self._wide), self._tails, adapted.views, strict=True
-            )
-        )
+        seen = [
+            (core, one, view.tail(one.params, inputs))
+            for core, one, view in zip(self._cores, adapted.views, self._views, strict=True)
+        ]
+        first, wide = (core.evidence(one.params, one.fit, part) for core, one, part in seen)
+        spreads = [
+            core.spread(one, part, found.tokens)
+            for (core, one, part), found in zip(seen, (first, wide), strict=True)
+        ]
         weight = adapted.params[WEIGHT]
         image = first.image + weight * wide.image
         each = first.tokens + weight * self._on_grid(wide.tokens)
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
-        return Scores(image.cpu(), each.cpu(), odds.cpu(), None)
+        return Scores(image.cpu(), each.cpu(), odds.cpu(), None, _summed(spreads, weight.cpu()))
+
+    def level(self, adapted: Fitted, fpr: float) -> float | None:
+        """Return None: two views have no common law."""
+        del adapted, fpr
+        return None
+
+    def tensors(self, adapted: Fitted) -> Params:
+        """Return what both views have made of the support."""
+        first, wide = adapted.views
+        return self._first.tensors(first) | _named(self._wide.tensors(wide))
+
+    def restore(self, params: Params, tensors: Params) -> Fitted:
+        """Return the detector that :meth:`tensors` has taken apart."""
+        first = self._first.restore(params, _own(tensors))
+        return Fitted(params, (first, self._wide.restore(_wide(params), _wide(tensors))))
+
+    @torch.no_grad()
+    def extend(self, adapted: Fitted, support: Tensor) -> Fitted:
+        """Return the detector after further good images; see :meth:`BayPrAnoMeta.extend`."""
+        params, (first, wide) = adapted
+        return Fitted(
+            params, (self._first.extend(first, support), self._wide.extend(wide, support))
+        )
+
+    def compact(self, adapted: Fitted) -> Fitted:
+        """Return the detector with sums in place of the statistics of each image."""
+        params, (first, wide) = adapted
+        return Fitted(params, (self._first.compact(first), self._wide.compact(wide)))
 
     def support_scores(self, adapted: Fitted) -> Tensor:
         """Return the ``(k,)`` leave-one-image-out scores of the support."""
@@ -134,12 +167,22 @@ class Views:
         return self._first.size(first) + self._wide.size(wide) + BYTES
 
     def _on_grid(self, tokens: Tensor) -> Tensor:
-        """Bring the wide view's ``(n, t)`` surprise to the grid of the first."""
-        return refine(tokens, self._tokens) if self._tails[1].convolves else tokens
+        """Bring the wide view's ``(n, t)`` surprise, tile by tile, to the grid of the first."""
+        _, wide = self._views
+        if not wide.tail.convolves:
+            return tokens
+        tiles = tokens.reshape(-1, wide.grid**2)
+        return refine(tiles, self._tokens).reshape(len(tokens), -1)
 
     def _support_scores(self, adapted: Fitted) -> Tensor:
         first, wide = (view.fit.support_scores for view in adapted.views)
         return first + adapted.params[WEIGHT] * wide
+
+
+def _summed(spreads: Sequence[Spread], weight: Tensor) -> Spread:
+    """Return the variance of the weighted sum of two views, which are taken to be independent."""
+    first, wide = spreads
+    return Spread(*(own + weight**2 * other for own, other in zip(first, wide, strict=True)))
 
 
 def on_views(settings: Settings, encoder: Encoder) -> Method:

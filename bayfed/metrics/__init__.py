@@ -9,7 +9,12 @@ from bayfed.metrics.detection import (
     image_auprc,
     image_auroc,
 )
-from bayfed.metrics.intervals import Interval, mean_interval, paired_interval
+from bayfed.metrics.intervals import (
+    Interval,
+    mean_interval,
+    paired_interval,
+    share_interval,
+)
 from bayfed.metrics.localisation import aupro, localisation, pixel_auroc
 from bayfed.metrics.regions import label_regions, scale_regions
 
@@ -31,4 +36,5 @@ __all__ = [
     "paired_interval",
     "pixel_auroc",
     "scale_regions",
+    "share_interval",
 ]

@@ -96,3 +96,26 @@ def paired_interval(before: Draws, after: Draws, level: float = 0.95) -> Interva
         raise DataError(f"{lonely}: has a value on one side of the comparison only")
     first, second = _unit_means(before), _unit_means(after)
     return _t_interval([second[unit] - first[unit] for unit in first], level)
+
+
+def share_interval(hits: int, number: int, level: float = 0.95) -> Interval:
+    """Return the share of ``hits`` among ``number`` independent trials, and Wilson's interval.
+
+    Args:
+        hits: How many.
+        number: Of how many.
+        level: confidence of the interval.
+
+    Raises:
+        DataError: there is no trial.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+
+    >>> interval = share_interval(5, 100)
+    >>> f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    '0.050 [0.022, 0.112]'
+    """
+    if number < 1:
+        raise DataError("share: no trial to count")
+    found = stats.binomtest(hits, number).proportion_ci(level, method="wilson")
+    return Interval(hits / number, float(found.low), float(found.high), number)

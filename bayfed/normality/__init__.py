@@ -3,7 +3,7 @@
 Shapes are written ``batch x n x d``: any leading batch, then observations, then dimensions.
 """
 
-from bayfed.normality.calibration import standardise, support_spread
+from bayfed.normality.calibration import reference, standardise, support_spread
 from bayfed.normality.diagonal import (
     DiagonalNIW,
     DiagonalStatistics,
@@ -13,6 +13,7 @@ from bayfed.normality.diagonal import (
     diagonal_statistics,
 )
 from bayfed.normality.empirical_bayes import EvidenceSums, evidence_sums, fit_prior
+from bayfed.normality.epistemic import distance_moments
 from bayfed.normality.linalg import (
     check_finite,
     cholesky_jitter,
@@ -36,6 +37,7 @@ from bayfed.normality.niw import (
     predictive,
 )
 from bayfed.normality.p_values import f_law_p_value
+from bayfed.normality.packed import pack, unpack
 from bayfed.normality.score_histogram import ScoreHistogram, score_histogram
 from bayfed.normality.statistics import (
     SufficientStatistics,
@@ -65,6 +67,7 @@ __all__ = [
     "diagonal_posterior",
     "diagonal_predictive",
     "diagonal_statistics",
+    "distance_moments",
     "evidence_sums",
     "f_law_p_value",
     "fit_prior",
@@ -75,16 +78,19 @@ __all__ = [
     "low_rank_posterior",
     "low_rank_predictive",
     "merge",
+    "pack",
     "pool",
     "pool_others",
     "posterior",
     "predictive",
     "project",
     "raise_where",
+    "reference",
     "safe_cholesky",
     "score_histogram",
     "standardise",
     "sufficient_statistics",
     "support_spread",
     "temper",
+    "unpack",
 ]

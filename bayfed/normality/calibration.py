@@ -72,10 +72,25 @@ def standardise(
     >>> round(standardise(torch.tensor([6.0]), loo, pooled_spread=1.5).item(), 2)
     2.01
     """
+    location, scale = reference(loo_scores, pooled_spread, pooled_dof)
+    return (scores - location) / scale
+
+
+def reference(
+    loo_scores: Tensor, pooled_spread: float, pooled_dof: float = SPREAD_DOF
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`standardise` subtracts and divides by, ``(..., 1)`` each.
+
+    Raises:
+        NumericalError: the pooled spread is not positive and finite.
+
+    >>> location, _ = reference(torch.tensor([1.0, 2.0, 3.0]), pooled_spread=1.0)
+    >>> location.tolist()
+    [2.0]
+    """
     if not (math.isfinite(pooled_spread) and pooled_spread > 0):
         raise NumericalError(f"pooled spread of scores is {pooled_spread}, not positive")
     own_dof = loo_scores.shape[-1] - 1
     own = support_spread(loo_scores).square()
     variance = (pooled_dof * pooled_spread**2 + own_dof * own) / (pooled_dof + own_dof)
-    location = _median(loo_scores)
-    return (scores - location) / variance.sqrt()[..., None]
+    return _median(loo_scores), variance.sqrt()[..., None]

@@ -1,1 +1,20 @@
 """A detector fitted to one product: what it says of an image, as a file, and how it is kept."""
+
+from bayfed.product.detector import Detector
+from bayfed.product.frame import Box, Frame
+from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.product.source import Source, from_backbone, from_run
+from bayfed.product.thresholds import Kind
+
+__all__ = [
+    "Box",
+    "Decision",
+    "Detector",
+    "Frame",
+    "Inspection",
+    "Kind",
+    "Region",
+    "Source",
+    "from_backbone",
+    "from_run",
+]

@@ -100,7 +100,8 @@ def test_the_stages_are_the_same_beside_a_wide_layer_and_the_wide_one_on_its_own
         0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch_stream(0, "pictures")
     )
     stored = both.trunk(pictures)
-    stages, wide = (view({}, stored) for view in both.views)
+    stages, wide = (view.tail({}, stored) for view in both.views)
+    assert [view.grid for view in both.views] == [4, 2]
     torch.testing.assert_close(stages, plain.tail({}, plain.trunk(pictures)))
     assert wide.shape == (2, 4, 8)
     network = both.trunk.backbone.network

@@ -1,0 +1,187 @@
+"""``bayfed fit``, ``score`` and what else is done with a fitted detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# The library is imported where it is used, so that no command waits for the others' imports.
+if TYPE_CHECKING:
+    from bayfed.product import Detector, Kind, Source
+    from bayfed.product.product import Product
+
+File = Annotated[Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights of the backbone, if they have moved since the fit.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Where the product goes; otherwise its own file.")
+]
+Threshold = Annotated[
+    str,
+    typer.Option(help="pooled, model, split, jackknife or fence; otherwise the best there is."),
+]
+FAILED = 1
+
+
+def _kind(text: str) -> Kind | None:
+    from bayfed.errors import ConfigError
+    from bayfed.product import Kind
+
+    if not text:
+        return None
+    try:
+        return Kind(text)
+    except ValueError:
+        raise ConfigError(f"threshold: {text!r} is none of {', '.join(Kind)}") from None
+
+
+def _source(run: Path | None, backbone: str | None, weights: Path | None) -> Source:
+    from bayfed.errors import ConfigError
+    from bayfed.product import from_backbone, from_run
+
+    if (run is None) == (backbone is None):
+        raise ConfigError("fit: either --from RUN or --backbone NAME is needed")
+    return from_backbone(backbone, weights) if backbone else from_run(Path(run or ""), weights)
+
+
+def fit_command(
+    normals: Annotated[Path, typer.Argument(help="Folder of good images.")],
+    run: Annotated[Path | None, typer.Option("--from", help="Folder of a finished run.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A pretrained backbone instead.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights (safetensors).")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path("product.bayfed"),
+    fpr: Annotated[float, typer.Option(help="Good parts that may be called defective.")] = 0.05,
+    threshold: Threshold = "",
+    roi: Annotated[str, typer.Option(help="Inspected part: x,y,width,height in pixels.")] = "",
+    tiles: Annotated[int, typer.Option(help="See the part in N x N overlapping tiles.")] = 1,
+    keep_supports: Annotated[
+        bool, typer.Option("--keep-supports", help="Keep the pictures in the file.")
+    ] = False,
+) -> None:
+    """Fit a detector to the good images in NORMALS, about five."""
+    from bayfed.product import Detector, Frame
+    from bayfed.product.frame import parse_roi
+    from bayfed.product.pictures import files_of
+
+    source, kind = _source(run, backbone, weights), _kind(threshold)
+    frame = Frame(parse_roi(roi) if roi else None, tiles)
+    detector = Detector.fit(files_of([normals]), source, fpr, kind, frame, out.stem, keep_supports)
+    detector.save(out)
+    _found(detector, out)
+
+
+def score_command(
+    product: File,
+    paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
+        "scored"
+    ),
+    weights: Weights = None,
+    pictures: Annotated[bool, typer.Option(help="Draw heatmaps and overlays.")] = True,
+) -> None:
+    """Score images; exit with 1 if one could not be scored."""
+    from rich.progress import track
+
+    from bayfed.product import Detector
+    from bayfed.product.pictures import files_of
+    from bayfed.product.rows import ERROR, Results
+    from bayfed.product.streaming import stream
+
+    files, detector = files_of(paths), Detector.load(product, weights)
+    errors, console = Console(stderr=True), Console()
+    with Results(out, detector.scale, pictures) as results:
+        for row in track(stream(detector, files), "scoring", len(files), console=errors):
+            results.add(row)
+            if row.error is not None:
+                errors.print(row.error, markup=False, highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{number} {word}" for word, number in sorted(results.counts.items()))
+    console.print(f"{counts}: {out}", markup=False, highlight=False, soft_wrap=True)
+    if results.counts[ERROR]:
+        raise typer.Exit(FAILED)
+
+
+def inspect_command(product: File) -> None:
+    """Show what a product file holds; its weights are not needed."""
+    from bayfed.product import file
+
+    console, found = Console(), file.read(product)
+    table = Table(title=found.name, title_justify="left", show_header=False)
+    for name, text in _facts(found, product.stat().st_size).items():
+        table.add_row(name, text)
+    console.print(table, markup=False)
+
+
+def calibrate_command(
+    product: File,
+    normals: Annotated[
+        Path | None, typer.Argument(help="Good images beside the support; a folder.")
+    ] = None,
+    defects: Annotated[Path | None, typer.Option(help="Folder of known defects.")] = None,
+    fpr: Annotated[float | None, typer.Option(help="Otherwise as before.")] = None,
+    threshold: Threshold = "",
+    out: Out = None,
+    weights: Weights = None,
+) -> None:
+    """Set the threshold anew, by more good images or another rate, without a new fit."""
+    from bayfed.product import Detector
+    from bayfed.product.pictures import files_of
+
+    kind, detector = _kind(threshold), Detector.load(product, weights)
+    good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
+    detector.calibrate(good, bad, fpr, kind)
+    detector.save(out or product)
+    _found(detector, out or product)
+
+
+def update_command(
+    product: File,
+    normals: Annotated[Path, typer.Argument(help="Folder of further good images.")],
+    out: Out = None,
+    weights: Weights = None,
+) -> None:
+    """Add good images to the posterior, in closed form and without the old images."""
+    from bayfed.product import Detector
+    from bayfed.product.pictures import files_of
+
+    detector = Detector.load(product, weights).update(files_of([normals]))
+    detector.save(out or product)
+    _found(detector, out or product)
+
+
+def drift_command(
+    product: File,
+    recent: Annotated[Path, typer.Argument(help="Folder of recent good images.")],
+    weights: Weights = None,
+) -> None:
+    """Test whether recent good images still look like the supports; exit with 1 if they do not."""
+    from bayfed.product import Detector
+    from bayfed.product.drift import summary
+    from bayfed.product.pictures import files_of
+
+    drift, console = Detector.load(product, weights).drift(files_of([recent])), Console()
+    for text in (summary(drift), drift.advice):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if drift.drifted:
+        raise typer.Exit(FAILED)
+
+
+def _found(detector: Detector, path: Path) -> None:
+    console = Console()
+    for name, text in _facts(detector.product, path.stat().st_size).items():
+        console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
+    for name in detector.suspects:
+        console.print(
+            f"warning: {name} does not look like the other good images (leave-one-out); is it a "
+            "defect?", style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _facts(product: Product, size: int) -> dict[str, str]:
+    from bayfed.product.words import facts
+
+    return facts(product, size)

@@ -1,0 +1,125 @@
+"""What scoring a folder writes: a line an image, and pictures on the product's one scale."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from bayfed.errors import ProductError
+from bayfed.evaluation.heatmaps import ColourScale, Rgb
+from bayfed.folders import make_folder
+from bayfed.product.overlay import overlay
+from bayfed.product.streaming import Row
+
+JSON_LINES, TABLE = "scores.jsonl", "scores.csv"
+OVERLAYS, HEATMAPS = "overlays", "heatmaps"
+COLUMNS = (
+    "path", "score", "log_odds", "p_value", "epistemic", "decision", "ms", "regions", "error"
+)  # fmt: skip
+ERROR = "error"
+"""What an image that could not be scored is counted as."""
+
+
+def fields_of(row: Row) -> dict[str, Any]:
+    """Return the columns of a row; regions with their box and area."""
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)
+    found |= {"path": str(row.path), "ms": row.milliseconds, "error": row.error}
+    if row.inspection is not None:
+        seen = row.inspection
+        found |= {
+            "score": seen.score,
+            "log_odds": seen.log_odds,
+            "p_value": seen.p_value,
+            "epistemic": seen.epistemic,
+            "decision": seen.decision.value,
+            "regions": [region._asdict() for region in seen.regions],
+        }
+    return found
+
+
+class Results:
+    """The files of one scored folder, written row by row, so that a stopped run keeps its rows.
+
+    Args:
+        folder: Where they go.
+        scale: Of the product.
+        pictures: Whether heatmaps and overlays are drawn.
+
+    Raises:
+        ProductError: a file cannot be written, such as on a full disk.
+    """
+
+    def __init__(self, folder: Path, scale: ColourScale, pictures: bool) -> None:
+        self._folder, self._scale, self._pictures = folder, scale, pictures
+        self._number = 0
+        self.counts: Counter[str] = Counter()
+        for part in (".", *((OVERLAYS, HEATMAPS) if pictures else ())):
+            make_folder(folder / part)
+        self._lines = self._open(JSON_LINES)
+        self._table = self._open(TABLE)
+        self._put(self._table, _csv_line(COLUMNS))
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._table.close()
+
+    def add(self, row: Row) -> None:
+        """Write one row and its pictures."""
+        fields = fields_of(row)
+        self._put(self._lines, json.dumps(fields) + "\n")
+        regions = None if fields["regions"] is None else len(fields["regions"])
+        self._put(self._table, _csv_line(list((fields | {"regions": regions}).values())))
+        self._draw(row)
+        self._number += 1
+        self.counts[fields["decision"] or ERROR] += 1
+
+    def _draw(self, row: Row) -> None:
+        if not self._pictures or row.inspection is None or row.pixels is None:
+            return
+        name = f"{self._number:06d}-{row.path.stem}"
+        self._save(OVERLAYS, name, overlay(row.pixels, row.inspection, self._scale))
+        if row.inspection.surprise is not None:
+            nothing = np.zeros_like(row.pixels)
+            self._save(HEATMAPS, name, overlay(nothing, row.inspection, self._scale))
+
+    def _save(self, part: str, name: str, picture: Rgb) -> None:
+        path = self._folder / part / f"{name}.png"
+        try:
+            Image.fromarray(picture).save(path, compress_level=3)
+        except OSError as error:
+            raise ProductError(f"{path}: {error.strerror or error}") from error
+
+    def _open(self, name: str) -> IO[str]:
+        try:
+            return (self._folder / name).open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise ProductError(f"{self._folder / name}: {error.strerror}") from error
+
+    def _put(self, file: IO[str], text: str) -> None:
+        try:
+            file.write(text)
+            file.flush()
+        except OSError as error:
+            raise ProductError(f"{file.name}: {error.strerror}") from error
+
+
+def _csv_line(values: Any) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(values)
+    return buffer.getvalue()
