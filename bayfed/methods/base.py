@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch  # noqa: F401  # doctest
@@ -104,6 +105,12 @@ class KeptMethod(Method, Protocol):
 
     def level(self, adapted: Any, fpr: float) -> float | None:
         """Return the score that a share ``fpr`` of good images exceeds; None without a law."""
+
+    def seen(self, adapted: Any, query: Tensor) -> Sequence[Any]:
+        """Return what each of its laws sees of ``(q, ...)`` trunk outputs."""
+
+    def certain(self, adapted: Any) -> Any:
+        """Return the detector as if its support had told its laws exactly."""
 
     def compact(self, adapted: Any) -> Any:
         """Return the detector with the sum of its images' statistics in place of each one's."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from scipy import special
@@ -28,6 +28,7 @@ from bayfed.features import Encoder, Params
 from bayfed.methods.base import BYTES, Scores, Spread, variant_of
 from bayfed.methods.contrastive import supervised_contrastive
 from bayfed.methods.few import others_law, whole_law
+from bayfed.methods.fitted import Adapted, Evidence, Fit, View
 from bayfed.methods.folded import fold
 from bayfed.methods.head import Head, identity_head, initial_head
 from bayfed.methods.inner_loop import initial_rate, inner_loop
@@ -43,7 +44,15 @@ from bayfed.methods.support import (
     summed,
     to_tensors,
 )
-from bayfed.methods.surprise import Law, fixed, inflated, inflated_at, initial_inflation, slope
+from bayfed.methods.surprise import (
+    Law,
+    certain,
+    fixed,
+    inflated,
+    inflated_at,
+    initial_inflation,
+    slope,
+)
 from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of
 from bayfed.normality import (
     NIW,
@@ -65,38 +74,6 @@ from bayfed.seeds import torch_stream
 SCORES, TOKENS = "scores", "tokens"
 """Names of what a support says of itself, in a detector that is taken apart."""
 Each = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Fit(NamedTuple):
-    """What an adaptation leaves behind, of one product or of a batch of episodes.
-
-    Attributes:
-        head: The adapted head.
-        law: Law of the next normal embedding, as a function of what the head maps.
-        support_scores: ``(k,)`` leave-one-image-out scores of the support.
-        support_tokens: ``()`` mean leave-one-image-out surprise of a support token.
-        support: What the law is made of.
-    """
-
-    head: Head
-    law: Law
-    support_scores: Tensor
-    support_tokens: Tensor
-    support: Support
-
-
-class Evidence(NamedTuple):
-    """Surprise of images ``(q,)`` and of their tokens ``(q, t)``, in nats per dimension."""
-
-    image: Tensor
-    tokens: Tensor
-
-
-class Adapted(NamedTuple):
-    """A detector for one product: its fit, and the meta-parameters of tail and scoring."""
-
-    params: Params
-    fit: Fit
 
 
 class BayPrAnoMeta:
@@ -192,6 +169,15 @@ class BayPrAnoMeta:
             return Scores(image.cpu(), surprise.cpu(), odds, None, spread)
         inputs, _ = self._split(fit.head, tokens)
         return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu(), spread)
+
+    def seen(self, adapted: Adapted, query: Tensor) -> list[View]:
+        """Return what the law sees of ``(q, ...)`` trunk outputs."""
+        tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
+        return [View(adapted, self._split(adapted.fit.head, tokens)[0], 1.0)]
+
+    def certain(self, adapted: Adapted) -> Adapted:
+        """Return the detector as if its support had told the law exactly: Gaussian tails."""
+        return adapted._replace(fit=adapted.fit._replace(law=certain(adapted.fit.law)))
 
     def level(self, adapted: Adapted, fpr: float) -> float | None:
         """Return the image score that a share ``fpr`` of good images exceeds by the F law.

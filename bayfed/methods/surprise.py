@@ -16,8 +16,23 @@ from bayfed.normality.student_t import log_density
 
 Law = FoldedT | EmbeddedT
 INFLATION = "score.inflation"
+CERTAIN = 1e8
+"""Degrees of freedom beyond which a Student-t is a Gaussian, and float32 keeps its digits."""
 INITIAL_INFLATION = 4.0
 """How much broader the law of a defect is than the predictive, in squared units, at round 0."""
+
+
+def certain(law: Law) -> Law:
+    """Return the Gaussian with the location and the scale of a Student-t.
+
+    >>> from bayfed.methods.folded import FoldedT
+    >>> one = torch.ones(1)
+    >>> certain(FoldedT(one, one, one, one, one)).dof.item() == CERTAIN
+    True
+    """
+    if isinstance(law, EmbeddedT):
+        return law._replace(law=law.law._replace(dof=torch.full_like(law.dof, CERTAIN)))
+    return law._replace(dof=torch.full_like(law.dof, CERTAIN))
 
 
 def initial_inflation() -> Params:

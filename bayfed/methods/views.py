@@ -26,7 +26,8 @@ from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.features.views import refine
 from bayfed.methods.base import BYTES, Method, Scores, Spread
-from bayfed.methods.baypranometa import Adapted, BayPrAnoMeta, Evidence, Fit
+from bayfed.methods.baypranometa import BayPrAnoMeta
+from bayfed.methods.fitted import Adapted, Evidence, Fit, View
 from bayfed.methods.scoring import log_odds
 from bayfed.methods.tokens import device_of, episode_tokens, pick
 
@@ -128,6 +129,18 @@ class Views:
         each = first.tokens + weight * self._on_grid(wide.tokens)
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
         return Scores(image.cpu(), each.cpu(), odds.cpu(), None, _summed(spreads, weight.cpu()))
+
+    def seen(self, adapted: Fitted, query: Tensor) -> list[View]:
+        """Return what both laws see of ``(q, ...)`` trunk outputs."""
+        tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
+        (first,), (wide,) = (core.seen(view, x) for core, view, x in self._seen(adapted, tokens))
+        return [first, wide._replace(weight=float(adapted.params[WEIGHT]))]
+
+    def certain(self, adapted: Fitted) -> Fitted:
+        """Return the detector as if its support had told both laws exactly."""
+        first, wide = adapted.views
+        views = (self._first.certain(first), self._wide.certain(wide))
+        return adapted._replace(views=views)
 
     def level(self, adapted: Fitted, fpr: float) -> float | None:
         """Return None: two views have no common law."""

@@ -49,7 +49,7 @@ class Detector:
     def __init__(self, product: Product, system: System) -> None:
         self.product = product
         self.system = system
-        self._adapted = system.method.restore(product.params, product.fitted)
+        self.adapted = system.method.restore(product.params, product.fitted)
         experiment = product.experiment
         self._lens = Lens(system.encoder, product.frame, product.shape, experiment.store.dtype)
 
@@ -153,7 +153,16 @@ class Detector:
 
     def scores(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Scores:
         """Return the method's scores of pictures, without a threshold."""
-        return self.system.method.score(self._adapted, self._lens.query(pixels, places))
+        return self.system.method.score(self.adapted, self.outputs(pixels, places))
+
+    def outputs(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Tensor:
+        """Return the trunk outputs of pictures, as the method scores them."""
+        return self._lens.query(pixels, places)
+
+    def map_of(self, tokens: Tensor) -> Map:
+        """Return values ``(t,)`` of an image's tokens as a map of the inspected part."""
+        grid = self.system.encoder.grid
+        return self.product.frame.together(tokens.float().numpy().reshape(-1, grid, grid))
 
     def update(self, images: Sequence[Picture]) -> Detector:
         """Add good images to the posterior, in closed form and without the old images.
@@ -172,14 +181,14 @@ class Detector:
         if not pixels:
             return self
         outputs = self._lens.support(pixels, [good.name for good in goods], method.poses)
-        extended = method.extend(self._adapted, outputs)
+        extended = method.extend(self.adapted, outputs)
         fitted = within_limit(method, product.params, extended)
         provenance = replace(
             product.provenance, images=(*product.provenance.images, *goods), updated=now()
         )
         supports = (*product.supports, *pixels) if product.supports else ()
         self.product = replace(product, fitted=fitted, provenance=provenance, supports=supports)
-        self._adapted = method.restore(product.params, fitted)
+        self.adapted = method.restore(product.params, fitted)
         threshold = product.threshold
         self._recalibrate(threshold.fpr if threshold else None, None)
         return self
@@ -289,7 +298,7 @@ class Detector:
             ProductError: no threshold is set.
         """
         threshold = self._threshold()
-        level = self.system.method.level(self._adapted, threshold.fpr)
+        level = self.system.method.level(self.adapted, threshold.fpr)
         return self.product.calibration.law(threshold.kind, threshold.fpr, level)
 
     def _threshold(self) -> Threshold:
@@ -299,7 +308,7 @@ class Detector:
 
     def _recalibrate(self, fpr: float | None, kind: Kind | None) -> None:
         """Take the scores of the support as they are now, and set the threshold by them."""
-        own = self.system.method.support_scores(self._adapted).double().numpy()
+        own = self.system.method.support_scores(self.adapted).double().numpy()
         calibration = self.product.calibration.with_own(own)
         self.product = replace(self.product, calibration=calibration)
         self.product = replace(self.product, threshold=self._at(calibration, fpr, kind))
@@ -309,7 +318,7 @@ class Detector:
     ) -> Threshold | None:
         if fpr is None:
             return None
-        level = self.system.method.level(self._adapted, fpr) if 0 < fpr < 1 else None
+        level = self.system.method.level(self.adapted, fpr) if 0 < fpr < 1 else None
         return calibration.threshold(kind, fpr, level)
 
     def _unseen(self, images: Sequence[Picture]) -> Floats:
@@ -328,14 +337,12 @@ class Detector:
         odds = {"score.log_gain": torch.tensor(gain), "score.bias": torch.tensor(bias)}
         params = self.product.params | odds
         self.product = replace(self.product, params=params)
-        self._adapted = self.system.method.restore(params, self.product.fitted)
+        self.adapted = self.system.method.restore(params, self.product.fitted)
 
     def _maps(self, scores: Scores) -> list[Map] | None:
         if scores.tokens is None:
             return None
-        grid = self.system.encoder.grid
-        maps = scores.tokens.float().numpy().reshape(len(scores.tokens), -1, grid, grid)
-        return [self.product.frame.together(tiles) for tiles in maps]
+        return [self.map_of(tokens) for tokens in scores.tokens]
 
     def _inspection(
         self,
