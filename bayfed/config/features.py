@@ -21,6 +21,15 @@ class Wide(Settings):
     """How many times coarser than the grid its own one is."""
 
 
+class Contrast(Settings):
+    """A share of its surroundings is subtracted from a token, but for the wide layer's."""
+
+    distance: Count = 6
+    """Of the surroundings, in tokens."""
+    share: float = 0.0
+    """At round 0; it is a meta-parameter."""
+
+
 class Backbone(Settings):
     """The encoder: a frozen trunk whose outputs are stored, and a trainable tail."""
 
@@ -37,9 +46,7 @@ class Backbone(Settings):
     """``product``: inputs keep the usual proportions of a site, at the area of the square."""
     grid: Count = 16
     smoothing: Annotated[int, Field(ge=1)] = 3
-    contrast: Annotated[int, Field(ge=0)] = 0
-    """Distance, in tokens, of the surroundings of which a learned share is subtracted from a token;
-    0 = nothing is subtracted. The wide layer is left as it is."""
+    contrast: Contrast | None = None
     trainable: Literal["head", "adapters", "all"] = "all"
     width: Count = 32
     """Channels of Conv-4; other backbones ignore it."""

@@ -12,8 +12,8 @@ STAGES = (2, 3)
 """Of strides 8 and 16 in the usual five-stage backbones."""
 WIDE = {"mobilenetv2_100": "blocks.5.0.bn1"}
 """Backbone -> the layer that serves as a second view of every token."""
-WIDE_WEIGHT = 1.0
-"""Of the second view beside the first: what federated training arrives at on average is near it."""
+WIDE_WEIGHT, CONTRAST = 1.0, 0.8
+"""Of the second view, and of the surroundings: about what federated training arrives at."""
 
 
 def product_experiment(backbone: str, weights: Path | None, sha256: str | None) -> Experiment:
@@ -37,6 +37,7 @@ def product_experiment(backbone: str, weights: Path | None, sha256: str | None) 
     encoder: dict[str, Any] = {
         "name": backbone, "weights": weights, "sha256": sha256, "stages": STAGES,
         "image_size": SIZE, "grid": 28, "smoothing": 3, "trainable": "head", "aspect": "product",
+        "contrast": {"share": CONTRAST},
     }  # fmt: skip
     method: dict[str, Any] = {
         "mirrored": True,

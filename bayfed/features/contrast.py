@@ -47,16 +47,17 @@ class ContrastTail:
 
     .. math:: y = x - \beta\, r(x)
 
-    with :math:`r` of :func:`surroundings` and :math:`\beta` a meta-parameter, 0 at round 0. What
-    a part and its surroundings have in common, such as the light of the day, then counts less.
+    with :math:`r` of :func:`surroundings` and :math:`\beta` a meta-parameter. What a part and its surroundings have in common, such as the light of the day, then counts less.
 
     Attributes:
         inner: Gives the tokens.
         distance: Of the surroundings, in tokens.
+        share: :math:`\beta` at round 0.
     """
 
     inner: Tail
     distance: int
+    share: float = 0.0
     convolves: bool = True
 
     @property
@@ -65,8 +66,8 @@ class ContrastTail:
         return self.inner.channels
 
     def initial(self, generator: Generator) -> Params:
-        """Return no share."""
-        return self.inner.initial(generator) | {SHARE: torch.zeros(())}
+        """Return the share of round 0."""
+        return self.inner.initial(generator) | {SHARE: torch.tensor(self.share)}
 
     def __call__(self, params: Params, stored: Tensor) -> Tensor:
         """Map ``(n, ...)`` trunk outputs to ``(n, t, c)`` tokens."""

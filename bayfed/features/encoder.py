@@ -15,7 +15,7 @@ from bayfed.features.backbone import CONV4, build_backbone
 from bayfed.features.contrast import ContrastTail
 from bayfed.features.tail import AdapterTail, IdentityTail, NetworkTail, Tail
 from bayfed.features.trunk import FrozenTrunk, IdentityTrunk, Trunk
-from bayfed.features.views import JoinedTail, PartTail, View
+from bayfed.features.views import JoinedTail, OnGrid, PartTail
 from bayfed.seeds import torch_stream
 
 
@@ -27,7 +27,7 @@ class Encoder:
     tail: Tail
     grid: int
     image_size: int
-    views: tuple[View, ...] = ()
+    views: tuple[OnGrid, ...] = ()
     """Both, where there are two: of the stages together, and of a wide layer."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -86,7 +86,7 @@ def _build(
         return Encoder(pictures, network, grid, settings.image_size, (), device)
     channels = sum(backbone.channels)
     tail: Tail
-    views: tuple[View, ...] = ()
+    views: tuple[OnGrid, ...] = ()
     if settings.trainable == "adapters":
         output, tail = "maps", AdapterTail(channels, pool)
     else:
@@ -100,15 +100,15 @@ def _build(
     return Encoder(trunk, tail, grid, settings.image_size, several, device)
 
 
-def _views(settings: BackboneSettings, channels: int) -> tuple[View, ...]:
+def _views(settings: BackboneSettings, channels: int) -> tuple[OnGrid, ...]:
     """Return the views of the stages, and of the wide layer if there is one."""
     wide = settings.wide
     stages = channels - (wide.channels if wide else 0)
     first: Tail = PartTail(0, stages) if wide else IdentityTail(stages)
     if settings.contrast:
-        first = ContrastTail(first, settings.contrast)
+        first = ContrastTail(first, settings.contrast.distance, settings.contrast.share)
     if wide is None:
-        return (View(first, settings.grid),)
+        return (OnGrid(first, settings.grid),)
     packed = wide.channels // wide.coarser**2
     second = PartTail(stages, stages + packed, wide.coarser)
-    return View(first, settings.grid), View(second, settings.grid // wide.coarser)
+    return OnGrid(first, settings.grid), OnGrid(second, settings.grid // wide.coarser)

@@ -50,8 +50,8 @@ def refine(values: Tensor, tokens: int) -> Tensor:
     return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False).flatten(1)
 
 
-class View(NamedTuple):
-    """What is seen of a picture: a tail, and the side of the grid that its tokens lie on."""
+class OnGrid(NamedTuple):
+    """The tail of a view, and the side of the grid that its tokens lie on."""
 
     tail: Tail
     grid: int

@@ -114,11 +114,7 @@ class Views:
 
     def score(self, adapted: Fitted, query: Tensor) -> Scores:
         """Score ``(q, ...)`` trunk outputs."""
-        inputs = query.to(device_of(adapted.params))
-        seen = [
-            (core, one, view.tail(one.params, inputs))
-            for core, one, view in zip(self._cores, adapted.views, self._views, strict=True)
-        ]
+        seen = self._seen(adapted, query)
         first, wide = (core.evidence(one.params, one.fit, part) for core, one, part in seen)
         spreads = [
             core.spread(one, part, found.tokens)
@@ -132,8 +128,9 @@ class Views:
 
     def seen(self, adapted: Fitted, query: Tensor) -> list[View]:
         """Return what both laws see of ``(q, ...)`` trunk outputs."""
-        tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
-        (first,), (wide,) = (core.seen(view, x) for core, view, x in self._seen(adapted, tokens))
+        (first,), (wide,) = (
+            core.seen(one, query) for core, one in zip(self._cores, adapted.views, strict=True)
+        )
         return [first, wide._replace(weight=float(adapted.params[WEIGHT]))]
 
     def certain(self, adapted: Fitted) -> Fitted:
@@ -178,6 +175,14 @@ class Views:
         """Return the bytes of the adapted detector beside the frozen backbone."""
         first, wide = adapted.views
         return self._first.size(first) + self._wide.size(wide) + BYTES
+
+    def _seen(self, adapted: Fitted, query: Tensor) -> list[tuple[BayPrAnoMeta, Adapted, Tensor]]:
+        """Return of each view its core, its detector, and its tokens of ``(q, ...)`` outputs."""
+        inputs = query.to(device_of(adapted.params))
+        return [
+            (core, one, view.tail(one.params, inputs))
+            for core, one, view in zip(self._cores, adapted.views, self._views, strict=True)
+        ]
 
     def _on_grid(self, tokens: Tensor) -> Tensor:
         """Bring the wide view's ``(n, t)`` surprise, tile by tile, to the grid of the first."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from bayfed.data import Pixels
 from bayfed.errors import ProductError
 from bayfed.features.trunk import FrozenTrunk
+from bayfed.features.views import refine
 from bayfed.methods.fitted import View
 from bayfed.methods.folded import FoldedT
 from bayfed.product.detector import Detector
@@ -66,7 +67,7 @@ def explain(detector: Detector, pixels: Pixels, place: str = "image") -> Explana
         raise ProductError(f"product {product.name}: at the image grain there is no map to explain")
     surprise = method.score(detector.adapted, outputs).tokens
     whole = detector.map_of(surprise[0] if surprise is not None else torch.empty(0))
-    shares = stage_shares(views, _widths(detector, views))
+    shares = stage_shares(views, _widths(detector, views), product.frame.tiles**2)
     excess = whole - product.dark
     stages = {name: excess * detector.map_of(part) for name, part in shares.items()}
     box = product.frame.box(pixels.shape, place)
@@ -86,7 +87,9 @@ def explain(detector: Detector, pixels: Pixels, place: str = "image") -> Explana
     )
 
 
-def stage_shares(views: Sequence[View], widths: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+def stage_shares(
+    views: Sequence[View], widths: Sequence[dict[str, int]], tiles: int = 1
+) -> dict[str, Tensor]:
     r"""Return each stage's share ``(t,)`` of the distances of one image's tokens.
 
     .. math::
@@ -94,12 +97,14 @@ def stage_shares(views: Sequence[View], widths: Sequence[dict[str, int]]) -> dic
         r = A x - a, \quad \delta = x - \bar x
 
     summed over the channels of a stage :math:`g`, with :math:`\bar x` the mean token of the
-    support. A share can be negative, where a stage speaks for a token that others speak against;
-    shares add up to 1.
+    support, and brought to the grid of the first view where that of another is coarser. A share
+    can be negative, where a stage speaks for a token that others speak against; shares add up to
+    1.
 
     Args:
         views: Of one image.
         widths: For each of them, name of a stage -> its channels.
+        tiles: Into which the image is cut, in all.
     """
     parts: dict[str, Tensor] = {}
     for view, stages in zip(views, widths, strict=True):
@@ -108,7 +113,11 @@ def stage_shares(views: Sequence[View], widths: Sequence[dict[str, int]]) -> dic
             rest = view.inputs[0] @ law.weight.mT - law.offset
             each = (view.inputs[0] - support.whole.mean) * (rest @ law.weight)
             scaled = view.weight / law.dof.new_tensor(law.location.shape[-1]) * each
-            sums = (part.sum(-1) for part in torch.split(scaled, list(stages.values()), -1))
+            number = views[0].inputs.shape[1] // tiles
+            sums = (
+                refine(part.sum(-1).reshape(tiles, -1), number).flatten()
+                for part in torch.split(scaled, list(stages.values()), -1)
+            )
             parts |= dict(zip(stages, sums, strict=True))
     total = torch.stack(list(parts.values())).sum(0)
     safe = torch.where(total.abs() > 0, total, torch.ones_like(total))
@@ -125,7 +134,9 @@ def _widths(detector: Detector, views: Sequence[View]) -> list[dict[str, int]]:
     channels = trunk.backbone.channels[: len(settings.stages)]
     names = [f"stage {stage}" for stage in settings.stages]
     first = dict(zip(names, channels, strict=True))
-    return [first] if settings.wide is None else [first, {settings.wide.layer: encoder.views[1]}]
+    if settings.wide is None:
+        return [first]
+    return [first, {settings.wide.layer: encoder.views[1].tail.channels}]
 
 
 def _nearest(detector: Detector, view: View, place: int) -> tuple[Pixels, str] | None:

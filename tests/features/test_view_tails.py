@@ -127,4 +127,4 @@ def test_a_grid_that_does_not_fit_is_one_line(wide, said):
 
 def test_contrast_needs_tokens_that_nothing_moves():
     with pytest.raises(ConfigError, match=r"backbone\.contrast need"):
-        toys.experiment(backbone={"contrast": 2})
+        toys.experiment(backbone={"contrast": {}})

@@ -9,7 +9,7 @@ from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.data.turned import MIRRORED
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import build_encoder
-from bayfed.features.views import PartTail, View
+from bayfed.features.views import OnGrid, PartTail
 from bayfed.methods import BayPrAnoMeta, build_method
 from bayfed.methods.views import WEIGHT, Views
 from bayfed.seeds import torch_stream
@@ -31,7 +31,7 @@ def encoder(*views):
     if len(views) == 1:
         return made
     ends = [sum(views[:i]) for i in range(len(views) + 1)]
-    seen = tuple(View(ExactPart(*ends[i : i + 2]), GRID) for i in range(len(views)))
+    seen = tuple(OnGrid(ExactPart(*ends[i : i + 2]), GRID) for i in range(len(views)))
     return replace(made, views=seen)
 
 
