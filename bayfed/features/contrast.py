@@ -47,7 +47,8 @@ class ContrastTail:
 
     .. math:: y = x - \beta\, r(x)
 
-    with :math:`r` of :func:`surroundings` and :math:`\beta` a meta-parameter. What a part and its surroundings have in common, such as the light of the day, then counts less.
+    with :math:`r` of :func:`surroundings` and :math:`\beta` a meta-parameter. What a token and
+    its surroundings have in common, such as the light of the day, then counts less.
 
     Attributes:
         inner: Gives the tokens.
