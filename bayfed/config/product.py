@@ -45,6 +45,6 @@ def product_experiment(backbone: str, weights: Path | None, sha256: str | None) 
         "prior": {"covariance": "full", "scale": 1.0, "effective": 40},
     }
     if backbone in WIDE:
-        encoder["wide"] = {"layer": WIDE[backbone], "channels": 192}
+        encoder["wide"] = {"layer": WIDE[backbone]}
         method["wide"] = {"weight": WIDE_WEIGHT, "top_k": 0.05}
     return parse_experiment({"name": "product", "backbone": encoder, "method": method}, "product")

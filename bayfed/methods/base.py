@@ -36,7 +36,7 @@ class Scores(NamedTuple):
         tokens: ``(q, t)``, the same in space, or None at the image grain.
         log_odds: ``(q,)``, defect against good, in nats, or None without a law of defects.
         p_value: ``(q,)`` under the method's own predictive, where its law is exact, or None.
-        spread: Where the uncertainty of the image scores comes from, or None.
+        spread: Where the uncertainty of the image scores comes from, if asked for, or None.
     """
 
     image: Tensor
@@ -87,6 +87,9 @@ class TrainableMethod(Method, Protocol):
 @runtime_checkable
 class KeptMethod(Method, Protocol):
     """A method whose detectors can be kept, and learn further good images, without the old ones."""
+
+    def score(self, adapted: Any, query: Tensor, spread: bool = False) -> Scores:
+        """Score ``(q, ...)`` trunk outputs, and tell the scores' ``spread`` if asked for."""
 
     def tensors(self, adapted: Any) -> Params:
         """Return what an adaptation has made, by name; the meta-parameters are not among it."""

@@ -33,7 +33,7 @@ from bayfed.methods.folded import fold
 from bayfed.methods.head import Head, identity_head, initial_head
 from bayfed.methods.inner_loop import initial_rate, inner_loop
 from bayfed.methods.losses import accuracy, balanced_cross_entropy, dense_cross_entropy
-from bayfed.methods.prior import build_prior, initial_effective, initial_prior
+from bayfed.methods.prior import build_prior, initial_effective, initial_prior, prior_kappa
 from bayfed.methods.scoring import initial_log_odds, log_odds, top_mean
 from bayfed.methods.support import (
     Support,
@@ -158,17 +158,17 @@ class BayPrAnoMeta:
         tokens = self._tail(params, support.to(device_of(params)))
         return Adapted(params, self._fit(params, head_of(params), tokens, lambda one: one))
 
-    def score(self, adapted: Adapted, query: Tensor) -> Scores:
-        """Score ``(q, ...)`` trunk outputs."""
+    def score(self, adapted: Adapted, query: Tensor, spread: bool = False) -> Scores:
+        """Score ``(q, ...)`` trunk outputs, with the scores' ``spread`` if asked for."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
         fit = adapted.fit
         image, surprise = self.evidence(adapted.params, fit, tokens)
         odds = log_odds(adapted.params, "score", image, fit.support_scores.mean()).cpu()
-        spread = self.spread(adapted, tokens, surprise)
+        told = self.spread(adapted, tokens, surprise) if spread else None
         if self._patch:
-            return Scores(image.cpu(), surprise.cpu(), odds, None, spread)
+            return Scores(image.cpu(), surprise.cpu(), odds, None, told)
         inputs, _ = self._split(fit.head, tokens)
-        return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu(), spread)
+        return Scores(image.cpu(), None, odds, fit.law.p_value(inputs[:, 0]).cpu(), told)
 
     def seen(self, adapted: Adapted, query: Tensor) -> list[View]:
         """Return what the law sees of ``(q, ...)`` trunk outputs."""
@@ -210,7 +210,7 @@ class BayPrAnoMeta:
         fit, dim = adapted.fit, adapted.fit.law.location.shape[-1]
         inputs, _ = self._split(fit.head, tokens)
         distance = fit.law.distance(self._most_surprising(surprise, inputs))
-        kappa, nu = build_prior(adapted.params).kappa + count_of(fit.support), fit.law.dof + dim - 1
+        kappa, nu = prior_kappa(adapted.params) + count_of(fit.support), fit.law.dof + dim - 1
         _, variance = distance_moments(distance, kappa, nu, dim)
         _, factor = predictive_dof_and_factor(kappa, nu, dim)
         steep = slope(adapted.params, fit.law, distance) / (nu * factor)

@@ -66,10 +66,15 @@ def build_prior(params: Params) -> NIW:
     dim = mean.shape[-1]
     return NIW(
         mean=mean,
-        kappa=params["prior.log_kappa"].exp(),
+        kappa=prior_kappa(params),
         nu=dim - 1 + params["prior.log_dof"].exp(),
         scale=_scale_matrix(params, dim),
     )
+
+
+def prior_kappa(params: Params) -> Tensor:
+    r"""Return the prior's :math:`\kappa_0`, ``()``."""
+    return params["prior.log_kappa"].exp()
 
 
 def _scale_matrix(params: Params, dim: int) -> Tensor:

@@ -112,19 +112,22 @@ class Views:
         first = self._first.adapt(params, support)
         return Fitted(params, (first, self._wide.adapt(_wide(params), support)))
 
-    def score(self, adapted: Fitted, query: Tensor) -> Scores:
-        """Score ``(q, ...)`` trunk outputs."""
+    def score(self, adapted: Fitted, query: Tensor, spread: bool = False) -> Scores:
+        """Score ``(q, ...)`` trunk outputs, with the scores' ``spread`` if asked for."""
         seen = self._seen(adapted, query)
         first, wide = (core.evidence(one.params, one.fit, part) for core, one, part in seen)
-        spreads = [
-            core.spread(one, part, found.tokens)
-            for (core, one, part), found in zip(seen, (first, wide), strict=True)
-        ]
         weight = adapted.params[WEIGHT]
         image = first.image + weight * wide.image
         each = first.tokens + weight * self._on_grid(wide.tokens)
         odds = log_odds(adapted.params, "score", image, self._support_scores(adapted).mean())
-        return Scores(image.cpu(), each.cpu(), odds.cpu(), None, _summed(spreads, weight.cpu()))
+        told = None
+        if spread:
+            spreads = [
+                core.spread(one, part, found.tokens)
+                for (core, one, part), found in zip(seen, (first, wide), strict=True)
+            ]
+            told = _summed(spreads, weight.cpu())
+        return Scores(image.cpu(), each.cpu(), odds.cpu(), None, told)
 
     def seen(self, adapted: Fitted, query: Tensor) -> list[View]:
         """Return what both laws see of ``(q, ...)`` trunk outputs."""

@@ -153,7 +153,7 @@ class Detector:
 
     def scores(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Scores:
         """Return the method's scores of pictures, without a threshold."""
-        return self.system.method.score(self.adapted, self.outputs(pixels, places))
+        return self.system.method.score(self.adapted, self.outputs(pixels, places), spread=True)
 
     def outputs(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Tensor:
         """Return the trunk outputs of pictures, as the method scores them."""

@@ -105,7 +105,7 @@ def test_the_variance_from_the_parameters_falls_as_supports_grow(make, settings)
     method, params, draw = prepared(make, settings)
     query, shares = draw(8, 1)[:: len(method.poses)], []
     for number in (2, 20):
-        spread = method.score(method.adapt(params, draw(number, 0)), query).spread
+        spread = method.score(method.adapt(params, draw(number, 0)), query, spread=True).spread
         shares.append((spread.parameters / (spread.parameters + spread.tokens)).mean().item())
     assert 0 < shares[1] < shares[0] < 1
 
