@@ -28,6 +28,7 @@ _LOCAL = {
     "calibrate": "bayfed.cli.product:calibrate_command",
     "update": "bayfed.cli.product:update_command",
     "drift": "bayfed.cli.product:drift_command",
+    "explain": "bayfed.cli.product:explain_command",
 }
 _STUBS = {
     "run": "Meta-train over several factories (needs the federation app).",

@@ -170,6 +170,24 @@ def drift_command(
         raise typer.Exit(FAILED)
 
 
+def explain_command(
+    product: File,
+    image: Annotated[Path, typer.Argument(help="An image.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of pictures.")] = Path("why"),
+    weights: Weights = None,
+) -> None:
+    """Say why an image has its score, and draw it by feature stage."""
+    from bayfed.data.files import read_pixels
+    from bayfed.product import Detector
+    from bayfed.product.explain import draw, explain
+
+    detector, pixels = Detector.load(product, weights), read_pixels(image)
+    found, console = explain(detector, pixels, str(image)), Console()
+    draw(found, detector, pixels, out)
+    for words in (*found.words, f"pictures: {out}"):
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
 def _found(detector: Detector, path: Path) -> None:
     console = Console()
     for name, text in _facts(detector.product, path.stat().st_size).items():

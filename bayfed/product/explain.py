@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from bayfed.data import Pixels
 from bayfed.errors import ProductError
 from bayfed.features.trunk import FrozenTrunk
 from bayfed.features.views import refine
+from bayfed.folders import make_folder
 from bayfed.methods.fitted import View
 from bayfed.methods.folded import FoldedT
 from bayfed.product.detector import Detector
-from bayfed.product.frame import Box
+from bayfed.product.frame import Box, placed
 from bayfed.product.inspection import Inspection
+from bayfed.product.overlay import overlay
+from bayfed.product.rows import save_picture
 from bayfed.product.thresholds import percent
 
 Map = NDArray[np.float32]
+PATCH = 256
+"""Side of a patch that is drawn, in pixels."""
 AROUND = 1.5
 """Tokens that a patch shows on each side of its middle: what a token of a late stage sees."""
 
@@ -85,6 +92,31 @@ def explain(detector: Detector, pixels: Pixels, place: str = "image") -> Explana
         uncertainty=inspection.score - certain,
         words=tuple(_words(detector, inspection, certain, stages, (row, column), name)),
     )
+
+
+def draw(found: Explanation, detector: Detector, pixels: Pixels, folder: Path) -> None:
+    """Write the overlay, one for each stage, and the patch beside the nearest good one.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+        ProductError: a picture cannot be written.
+    """
+    make_folder(folder)
+    scale, seen = detector.scale, found.inspection
+    box = detector.product.frame.box(pixels.shape, "image")
+    save_picture(folder / "overlay.png", overlay(pixels, seen, scale))
+    for name, part in found.stages.items():
+        dark = detector.product.dark
+        whole = placed(dark + part, box, pixels.shape, dark)
+        stage = replace(seen, surprise=whole, regions=())
+        save_picture(folder / f"{name.replace(' ', '_')}.png", overlay(pixels, stage, scale))
+    if found.nearest is not None:
+        pair = [_enlarged(patch) for patch in (found.patch, found.nearest)]
+        save_picture(folder / "nearest.png", np.concatenate(pair, axis=1))
+
+
+def _enlarged(patch: Pixels) -> Pixels:
+    return np.asarray(Image.fromarray(patch).resize((PATCH, PATCH), Image.Resampling.BICUBIC))
 
 
 def stage_shares(

@@ -92,18 +92,15 @@ class Results:
     def _draw(self, row: Row) -> None:
         if not self._pictures or row.inspection is None or row.pixels is None:
             return
-        name = f"{self._number:06d}-{row.path.stem}"
-        self._save(OVERLAYS, name, overlay(row.pixels, row.inspection, self._scale))
+        name = f"{self._number:06d}-{row.path.stem}.png"
+        save_picture(
+            self._folder / OVERLAYS / name, overlay(row.pixels, row.inspection, self._scale)
+        )
         if row.inspection.surprise is not None:
             nothing = np.zeros_like(row.pixels)
-            self._save(HEATMAPS, name, overlay(nothing, row.inspection, self._scale))
-
-    def _save(self, part: str, name: str, picture: Rgb) -> None:
-        path = self._folder / part / f"{name}.png"
-        try:
-            Image.fromarray(picture).save(path, compress_level=3)
-        except OSError as error:
-            raise ProductError(f"{path}: {error.strerror or error}") from error
+            save_picture(
+                self._folder / HEATMAPS / name, overlay(nothing, row.inspection, self._scale)
+            )
 
     def _open(self, name: str) -> IO[str]:
         try:
@@ -117,6 +114,18 @@ class Results:
             file.flush()
         except OSError as error:
             raise ProductError(f"{file.name}: {error.strerror}") from error
+
+
+def save_picture(path: Path, picture: Rgb) -> None:
+    """Write a picture.
+
+    Raises:
+        ProductError: it cannot be written, such as on a full disk.
+    """
+    try:
+        Image.fromarray(picture).save(path, compress_level=3)
+    except OSError as error:
+        raise ProductError(f"{path}: {error.strerror or error}") from error
 
 
 def _csv_line(values: Any) -> str:

@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.promises --data DIR --weights FILE
 
 A product is fitted to each draw of a site's support, at round-0 parameters. The pooled law of a
-site comes from all sites of other families; ``split`` calibrates with good images beside the
-support; test images measure, and only that.
+site comes from all sites of other families; ``split`` calibrates with good training images beside
+the support; test images measure, and only that.
 """
 
 from __future__ import annotations

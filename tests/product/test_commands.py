@@ -1,0 +1,126 @@
+"""The commands, as a user calls them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bayfed.cli.main import build
+from bayfed.product import Detector, file
+from bayfed.product.explain import explain
+from bayfed.product.streaming import stream
+from tests.product.conftest import defect, good, goods
+
+
+def save(folder, pictures):
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def product(source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("commands") / "disc.bayfed"
+    Detector.fit(goods(6), source, keep_supports=True, name="disc").save(path)
+    return path
+
+
+def call(*words, code=0):
+    done = CliRunner().invoke(build(), [str(word) for word in words])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+def test_scoring_a_folder_writes_a_row_an_image(product, tmp_path):
+    folder = save(tmp_path / "line", [good(50), defect(0)])
+    (folder / "text.png").write_text("no image")
+    out = tmp_path / "out"
+    text = call("score", product, folder, "--out", out, code=1)
+    assert "1 defect, 1 error, 1 ok" in text
+    rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    assert [row["decision"] for row in rows] == ["ok", "defect", None]
+    assert "not a PNG" in rows[2]["error"]
+    region = rows[1]["regions"][0]
+    assert region["x"] < 44 < region["x"] + region["width"]
+    table = list(csv.DictReader((out / "scores.csv").open()))
+    assert [row["score"] for row in table[:2]] == [str(row["score"]) for row in rows[:2]]
+    assert len(list((out / "overlays").iterdir())) == len(list((out / "heatmaps").iterdir())) == 2
+
+
+def test_without_pictures_there_are_rows_alone(product, tmp_path):
+    folder = save(tmp_path / "line", goods(5, 50))
+    call("score", product, folder, "--out", tmp_path / "out", "--no-pictures")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scores.csv", "scores.jsonl"]
+
+
+def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path):
+    folder = save(tmp_path / "line", goods(9, 50))
+    (folder / "03.png").write_bytes(b"")
+    paths = sorted(folder.iterdir())
+    rows = list(stream(Detector.load(product), paths))
+    assert [row.path for row in rows] == paths
+    assert [row.path.name for row in rows if row.error] == ["03.png"]
+    alone = Detector.load(product).score([paths[7]])[0]
+    assert rows[7].inspection.score == alone.score
+
+
+def test_inspecting_needs_no_weights(product):
+    text = call("inspect", product)
+    assert "disc" in text
+    assert "6 good images" in text
+
+
+def test_calibrating_and_updating_write_another_product(product, tmp_path):
+    more = save(tmp_path / "more", goods(25, 100))
+    bad = save(tmp_path / "bad", [defect(i) for i in range(4)])
+    out = tmp_path / "calibrated.bayfed"
+    text = call("calibrate", product, more, "--defects", bad, "--fpr", "0.1", "--out", out)
+    assert "whatever the law" in text
+    assert "4 known defects" in text
+    assert len(file.read(product).calibration.normals) == 0
+    call("update", out, more, "--out", out)
+    assert len(file.read(out).provenance.images) == 31
+    assert "0 % above" in call("drift", product, save(tmp_path / "new", goods(8, 300)))
+    assert "drift:" in call("drift", product, save(tmp_path / "b", map(defect, range(8))), code=1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--backbone", "x", "--from", "y"), (), ("--backbone", "mobilenetv2_100"), ("--from", "none")],
+)
+def test_fitting_needs_a_source(tmp_path, words):
+    folder = save(tmp_path / "good", goods(3))
+    done = CliRunner().invoke(build(), ["fit", str(folder), *words])
+    assert type(done.exception).__name__ in ("ConfigError", "WeightsError")
+
+
+def test_an_explanation_adds_up_and_shows_the_nearest_good_patch(product):
+    detector, picture = Detector.load(product), defect(0)
+    found = explain(detector, picture)
+    total = sum(found.stages.values()) + detector.product.dark
+    np.testing.assert_allclose(total, found.inspection.surprise, rtol=1e-3, atol=1e-3)
+    assert list(found.stages) == ["stage 1", "stage 2"]
+    np.testing.assert_allclose(found.distance + found.uncertainty, found.inspection.score)
+    assert found.distance > found.inspection.score
+    assert found.nearest is not None
+    assert found.nearest_name == detector.product.provenance.images[0].name or found.nearest_name
+    assert any("takes off" in words for words in found.words)
+
+
+def test_without_pictures_the_explanation_says_so(source):
+    found = explain(Detector.fit(goods(4), source), defect(0))
+    assert found.nearest is None
+    assert "--keep-supports" in found.words[-1]
+
+
+def test_explaining_writes_pictures(product, tmp_path):
+    save(tmp_path / "bad", [defect(0)])
+    out = tmp_path / "why"
+    text = call("explain", product, tmp_path / "bad" / "00.png", "--out", out)
+    assert "distance alone" in text
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["nearest.png", "overlay.png", "stage_1.png", "stage_2.png"]
