@@ -20,6 +20,8 @@ Mask = NDArray[np.bool_]
 COLOUR_MAP = colormaps["inferno"]
 PICTURE_SHARE = 0.3
 """Weight of the grey picture under the map: enough to see the part, dark where it is normal."""
+LEGEND_GREY = 0.4
+"""Brightness of the picture that legends stand for."""
 
 SIDE = 288
 """Longest side of a tile, in pixels."""
@@ -102,31 +104,44 @@ def surprise_colours(position: NDArray[np.float64], grey: NDArray[np.float64] | 
     return np.round(255.0 * mixed).astype(np.uint8)
 
 
-def heatmap_panel(case: HeatmapCase, scale: ColourScale, side: int = SIDE) -> Panel:
-    """Return picture, surprise over the picture, and mask outline on the picture.
+def surprise_over(
+    picture: Rgb, surprise: NDArray[np.floating], scale: ColourScale, line: int = 1
+) -> Rgb:
+    """Return ``surprise`` over the grey ``picture``, which may be of another size.
 
-    The colours depend on ``scale`` alone, never on the image's own extremes. A white line
-    surrounds what is at or above the threshold.
+    The colours depend on ``scale`` alone, never on the image's own extremes. A white line of
+    ``line`` pixels surrounds what is at or above the threshold.
     """
-    size = _fitted(case.surprise.shape, side)
-    picture = np.asarray(Image.fromarray(case.image).resize(size, Image.Resampling.BICUBIC))
-    surprise = _resized(case.surprise, size)
-    overlay = surprise_colours(scale.position(surprise), picture.mean(axis=2) / 255.0)
-    if scale.threshold is not None:
-        _draw(overlay, _edge(surprise >= scale.threshold, 1), CONTOUR)
-    outline = None if case.mask is None else _jpeg(_outlined(picture, case.mask, size))
-    return Panel(_jpeg(picture), _jpeg(overlay), outline)
-
-
-def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
-    height, width = shape[0], shape[1]
-    ratio = side / max(height, width)
-    return max(1, round(width * ratio)), max(1, round(height * ratio))
-
-
-def _resized(surprise: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    height, width = picture.shape[:2]
     image = Image.fromarray(surprise.astype(np.float32))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    enlarged = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    overlay = surprise_colours(scale.position(enlarged), picture.mean(axis=2) / 255.0)
+    if scale.threshold is not None:
+        _draw(overlay, _edge(enlarged >= scale.threshold, line), CONTOUR)
+    return overlay
+
+
+def heatmap_panel(case: HeatmapCase, scale: ColourScale, side: int = SIDE) -> Panel:
+    """Return picture, surprise over the picture, and mask outline on the picture."""
+    picture = fitted(case.image, side)
+    overlay = surprise_over(picture, case.surprise, scale)
+    outline = None if case.mask is None else jpeg(_outlined(picture, case.mask))
+    return Panel(jpeg(picture), jpeg(overlay), outline)
+
+
+def fitted(image: Rgb, side: int) -> Rgb:
+    """Return ``image`` with ``side`` pixels on its longest side."""
+    height, width = image.shape[:2]
+    ratio = side / max(height, width)
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def jpeg(image: Rgb) -> bytes:
+    """Return ``image`` as a JPEG file that keeps thin coloured lines."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)
+    return buffer.getvalue()
 
 
 def _edge(region: Mask, width: int) -> Mask:
@@ -138,7 +153,8 @@ def _draw(image: Rgb, where: Mask, colour: tuple[int, int, int]) -> None:
     image[where] = colour
 
 
-def _outlined(picture: Rgb, mask: Mask, size: tuple[int, int]) -> Rgb:
+def _outlined(picture: Rgb, mask: Mask) -> Rgb:
+    size = picture.shape[1], picture.shape[0]
     region = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     ring = ndimage.binary_dilation(region, iterations=2) & ~region
     halo = ndimage.binary_dilation(ring) & ~ring
@@ -146,9 +162,3 @@ def _outlined(picture: Rgb, mask: Mask, size: tuple[int, int]) -> Rgb:
     _draw(outlined, halo, (0, 0, 0))
     _draw(outlined, ring, OUTLINE)
     return outlined
-
-
-def _jpeg(image: Rgb) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)
-    return buffer.getvalue()

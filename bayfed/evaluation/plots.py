@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bayfed.evaluation.heatmaps import ColourScale, surprise_colours
+from bayfed.evaluation.heatmaps import LEGEND_GREY, ColourScale, surprise_colours
 from bayfed.evaluation.summary import SiteLine
 
 Round = Mapping[str, Any]
@@ -189,7 +189,7 @@ def dumbbell(lines: Sequence[SiteLine], unit: str = "image AUROC") -> str:
 def colour_bar(scale: ColourScale, stops: int = 24) -> str:
     """Return the legend of all heatmaps: limits, colours over mid grey, and the threshold."""
     shares = [number / stops for number in range(stops + 1)]
-    colours = surprise_colours(np.asarray(shares), 0.4)
+    colours = surprise_colours(np.asarray(shares), LEGEND_GREY)
     marks = "".join(
         f'<stop offset="{share:.4f}" stop-color="rgb({red},{green},{blue})"/>'
         for share, (red, green, blue) in zip(shares, colours, strict=True)
