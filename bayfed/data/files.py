@@ -79,8 +79,8 @@ def _open(path: Path, data: bytes) -> Image.Image:
     return image
 
 
-def _decode(path: Path) -> Image.Image:
-    image = _open(path, _read_bytes(path))
+def _decode(path: Path, data: bytes) -> Image.Image:
+    image = _open(path, data)
     image.load()
     return ImageOps.exif_transpose(image)
 
@@ -105,8 +105,17 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is no image, or is above the limits.
     """
+    return header_of(_read_bytes(path), path)
+
+
+def header_of(data: bytes, path: Path) -> Header:
+    """Return size and mode of a file that has been read already; ``path`` is for messages.
+
+    Raises:
+        DataError: as for :func:`read_header`.
+    """
     with _decoding(path):
-        image = _open(path, _read_bytes(path))
+        image = _open(path, data)
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         return Header((width, height) if turned else (height, width), image.mode)
@@ -124,8 +133,17 @@ def read_pixels(path: Path) -> Pixels:
         DataError: the file is missing, damaged, of another format, or above the
             limits of 64 MB and 50 megapixels.
     """
+    return pixels_of(_read_bytes(path), path)
+
+
+def pixels_of(data: bytes, path: Path) -> Pixels:
+    """Return the image of a file that has been read already; ``path`` is for messages.
+
+    Raises:
+        DataError: as for :func:`read_pixels`.
+    """
     with _decoding(path):
-        image = _decode(path)
+        image = _decode(path, data)
         if image.mode == "F":
             raise DataError(f"{path}: floating-point images have no known range")
         if image.mode in _SIXTEEN_BIT:
@@ -141,8 +159,9 @@ def read_mask(path: Path) -> Mask:
     Raises:
         DataError: as for :func:`read_pixels`.
     """
+    data = _read_bytes(path)
     with _decoding(path):
-        image = _decode(path)
+        image = _decode(path, data)
         if image.mode in ("P", *_WITH_ALPHA):
             image = _on_black(image)
         values = np.asarray(image)
