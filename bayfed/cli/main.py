@@ -22,6 +22,7 @@ _LOCAL = {
     "sites": "bayfed.cli.sites:sites_command",
     "synthesise": "bayfed.cli.sites:synthesise_command",
     "evaluate": "bayfed.cli.evaluate:evaluate_command",
+    "serve": "bayfed.cli.serve:serve_command",
 }
 _STUBS = {
     "run": "Meta-train over several factories (needs the federation app).",

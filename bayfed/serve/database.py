@@ -12,6 +12,13 @@ from bayfed.errors import DataError
 from bayfed.serve.refusals import StorageError
 from bayfed.serve.tables import SCHEMA, VERSION
 
+_DISK = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
+
 
 @contextmanager
 def storing() -> Iterator[None]:
@@ -21,6 +28,8 @@ def storing() -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot store: {error.strerror or error}") from error
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _DISK:
+            raise
         raise StorageError(f"cannot store: {error}") from error
 
 

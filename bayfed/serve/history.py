@@ -11,6 +11,7 @@ import numpy as np
 
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Inspection
+from bayfed.product.overlay import Box
 from bayfed.serve.database import Database
 from bayfed.serve.records import (
     LONGEST_NAME,
@@ -47,6 +48,15 @@ class Event(NamedTuple):
     kind: str
     item: int | None
     text: str
+
+
+class Seen(NamedTuple):
+    """What is drawn of an item; without scale and box there is no map."""
+
+    record: Record
+    inspection: Inspection
+    scale: ColourScale | None
+    box: Box | None
 
 
 class History:
@@ -95,8 +105,8 @@ class History:
         with self._database.reading() as connection:
             return _get(connection, item)
 
-    def seen(self, item: int) -> tuple[Record, Inspection, ColourScale | None]:
-        """Return a scored item with its map and the scale that it was drawn on at the time.
+    def seen(self, item: int) -> Seen:
+        """Return a scored item with its map, on the scale that the product had at the time.
 
         Raises:
             MissingError: there is no such item, or it could not be read.
@@ -107,10 +117,11 @@ class History:
         if record.error is not None:
             raise MissingError(f"item {item}: {record.error}")
         if row is None:
-            return record, inspection_of(record, None), None
+            return Seen(record, inspection_of(record, None), None, None)
         grid = np.frombuffer(row["surprise"], "<f4").reshape(row["height"], row["width"])
         scale = ColourScale(row["low"], row["high"], row["threshold"])
-        return record, inspection_of(record, grid), scale
+        x, y, width, height = json.loads(row["box"])
+        return Seen(record, inspection_of(record, grid), scale, (x, y, width, height))
 
     def items(self, view: str, limit: int) -> list[Record]:
         """Return the first items of one of the ``VIEWS``."""
@@ -187,12 +198,8 @@ def _add(connection: sqlite3.Connection, entry: Entry) -> Record:
     row = connection.execute(query, tuple(values.values())).fetchone()
     if seen is not None and seen.surprise is not None and entry.scale is not None:
         grid, scale = seen.surprise, entry.scale
-        drawing = (
-            *grid.shape,
-            grid.astype("<f4").tobytes(),
-            scale.low,
-            scale.high,
-            scale.threshold,
-        )
-        connection.execute("INSERT INTO maps VALUES (?, ?, ?, ?, ?, ?, ?)", (row["id"], *drawing))
+        limits = scale.low, scale.high, scale.threshold
+        drawing = *grid.shape, grid.astype("<f4").tobytes(), *limits, json.dumps(entry.box)
+        query = "INSERT INTO maps VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        connection.execute(query, (row["id"], *drawing))
     return record_of(row)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bayfed.errors import BayfedError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.fingerprint import file_hash
 from bayfed.serve.database import Database, storing
 from bayfed.serve.history import add_event
 from bayfed.serve.originals import Originals
-from bayfed.serve.product import Load
+from bayfed.serve.product import Load, Product
 from bayfed.serve.records import now
 from bayfed.serve.refusals import RefusedError
 from bayfed.serve.worker import Model
@@ -19,7 +21,8 @@ _CHUNK = 16
 """Images in memory at once; the order and the number of updates do not change the posterior."""
 _NEW = """
     SELECT digest FROM items WHERE verdict = 'good' AND learned IS NULL
-    EXCEPT SELECT digest FROM items WHERE learned IS NOT NULL ORDER BY digest
+    EXCEPT SELECT digest FROM items WHERE learned IS NOT NULL
+    EXCEPT SELECT digest FROM unlearnable ORDER BY digest
 """
 
 
@@ -61,24 +64,32 @@ class Learning:
         The file is replaced as a whole and the one before kept beside it. What is to be
         marked is written down first, so that :meth:`settle` can finish after a crash.
 
+        An image that cannot be taken, because it is one of the supports or its file is gone,
+        is left out for good, and the events say why.
+
         Raises:
             NothingNewError: there is nothing to add.
-            BayfedError: an image, the product file or the disk is at fault; nothing is changed.
+            BayfedError: the product file or the disk is at fault; nothing is changed.
         """
         with self._database.reading() as connection:
             digests = [row["digest"] for row in connection.execute(_NEW)]
         if not digests:
             raise NothingNewError("no good part was confirmed since the last update")
         product = self._load(self._path)
+        left_out: dict[str, str] = {}
         for start in range(0, len(digests), _CHUNK):
-            product.update([self._originals.read(d) for d in digests[start : start + _CHUNK]])
+            left_out |= self._update(product, digests[start : start + _CHUNK])
+        self._leave_out(left_out)
+        taken = [digest for digest in digests if digest not in left_out]
+        if not taken:
+            raise NothingNewError(next(iter(left_out.values())))
 
         candidate = self._path.with_name(f".next-{self._path.name}")
         try:
             with storing():
                 product.save(candidate)
                 revision = revision_of(candidate)
-                self._intend(revision, digests)
+                self._intend(revision, taken)
                 write_atomic(previous_of(self._path), self._path.read_bytes())
                 write_atomic(self._path, candidate.read_bytes())
         finally:
@@ -100,6 +111,23 @@ class Learning:
                     text = f"{len(digests)} good parts added, revision {revision}"
                     add_event(connection, "update", None, text)
                 connection.execute("DELETE FROM lessons WHERE id = ?", (lesson["id"],))
+
+    def _update(self, product: Product, digests: Sequence[str]) -> dict[str, str]:
+        """Update with images together, else one by one; return which cannot be taken, and why."""
+        try:
+            product.update([self._originals.read(digest) for digest in digests])
+        except BayfedError as error:
+            if len(digests) == 1:
+                return {digests[0]: str(error)}
+        else:
+            return {}
+        return {d: why for digest in digests for d, why in self._update(product, [digest]).items()}
+
+    def _leave_out(self, reasons: Mapping[str, str]) -> None:
+        with self._database.writing() as connection:
+            for digest, reason in reasons.items():
+                connection.execute("INSERT INTO unlearnable VALUES (?, ?)", (digest, reason))
+                add_event(connection, "update", None, f"left out: {reason}")
 
     def _intend(self, revision: str, digests: list[str]) -> None:
         with self._database.writing() as connection:

@@ -11,6 +11,7 @@ from bayfed.serve.refusals import MissingError
 from bayfed.serve.service import Service
 
 _TYPES = {
+    "icon.svg": "image/svg+xml",
     "page.css": "text/css",
     **dict.fromkeys(("api.js", "list.js", "page.js", "upload.js"), "text/javascript"),
 }

@@ -28,17 +28,17 @@ class Pictures:
         """Return the surprise over it, on the scale of the model that scored it."""
 
     def _picture(self, item: int, small: bool) -> bytes:
-        record, _, _ = self._history.seen(item)
+        seen = self._history.seen(item)
         with self._few:
-            image = self._originals.read(record.digest)
+            image = self._originals.read(seen.record.digest)
             longest = min(max(*image.shape[:2], SMALLEST), LARGEST)
             return jpeg(fitted(image, SIDE if small else longest))
 
     def _overlay(self, item: int, small: bool) -> bytes:
-        record, inspection, scale = self._history.seen(item)
+        record, inspection, scale, box = self._history.seen(item)
         if scale is None:
             return self.picture(item, small)
         with self._few:
             image = self._originals.read(record.digest)
-            drawn = overlay(image, inspection, scale, legend=not small)
+            drawn = overlay(image, inspection, scale, box=box, legend=not small)
             return jpeg(fitted(drawn, SIDE) if small else drawn)

@@ -14,6 +14,7 @@ import numpy as np
 
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.product.overlay import Box
 
 LONGEST_NAME = 200
 LONGEST_NOTE = 2000
@@ -42,7 +43,8 @@ class Entry:
         digest: SHA-256 of the image file.
         revision: Of the product file that scored it.
         ms: Time of decoding and scoring, in milliseconds.
-        threshold: Score from which this revision calls a part defective.
+        threshold: Score above which this revision calls a part defective.
+        box: What the map covers of the image.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Entry:
     threshold: float | None = None
     inspection: Inspection | None = None
     scale: ColourScale | None = None
+    box: Box | None = None
     error: str | None = None
 
 
@@ -91,7 +94,7 @@ class Record:
         if self.decision is None or self.score is None or self.threshold is None:
             return None
         if self.decision is Decision.REVIEW:
-            return Verdict.DEFECT if self.score >= self.threshold else Verdict.GOOD
+            return Verdict.DEFECT if self.score > self.threshold else Verdict.GOOD
         return Verdict.DEFECT if self.decision is Decision.DEFECT else Verdict.GOOD
 
 

@@ -43,7 +43,7 @@ class Item(_Answer):
     epistemic: Annotated[
         float | None, Field(description="share of the score's variance from the few supports")
     ]
-    threshold: Annotated[float | None, Field(description="score from which a part is a defect")]
+    threshold: Annotated[float | None, Field(description="score above which a part is defective")]
     decision: Decision | None
     leaning: Annotated[
         Verdict | None, Field(description="the decision, or for a review the threshold's side")

@@ -39,7 +39,8 @@ CREATE TABLE maps (
     surprise BLOB NOT NULL,
     low REAL NOT NULL,
     high REAL NOT NULL,
-    threshold REAL
+    threshold REAL,
+    box TEXT NOT NULL
 );
 
 CREATE TABLE tallies (
@@ -79,5 +80,11 @@ CREATE TABLE lessons (
     revision TEXT NOT NULL,
     digests TEXT NOT NULL
 );
+
+CREATE TABLE unlearnable (
+    digest TEXT PRIMARY KEY,
+    reason TEXT NOT NULL
+);
 """
-"""Items with their maps, numbers of them, what people did, files seen, and updates under way."""
+"""Items with their maps, numbers of them, what people did, files seen; updates under way, and
+images that no update can take."""

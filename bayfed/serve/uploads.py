@@ -89,7 +89,7 @@ async def read_jobs(request: Request, limits: Limits) -> tuple[list[Job], list[R
         except DataError as error:
             rejected.append(Rejected(name, str(error)))
         else:
-            jobs.append(Job(name, data, Source.UPLOAD, header.size[0] * header.size[1]))
+            jobs.append(Job(name, data, Source.UPLOAD, header.size))
     return jobs, rejected
 
 

@@ -105,11 +105,10 @@ class Watch:
 
     def _submitted(self, path: str, stamp: Stamp, digests: set[str]) -> Future[Record] | None:
         """Submit a file; None if its content has been recorded before."""
-        error, pixels, data = None, 0, b""
+        error, shape, data = None, (0, 0), b""
         try:
             data = self._read(path, stamp)
-            height, width = header_of(data, Path(path)).size
-            pixels = height * width
+            shape = header_of(data, Path(path)).size
         except DataError as refused:
             error = str(refused)
         # Content that was not read is as good as its place and time.
@@ -118,7 +117,7 @@ class Watch:
             return None
         digests.add(digest)
         if error is None:
-            job = Job(path, data, Source.WATCH, pixels, keep_errors=True)
+            job = Job(path, data, Source.WATCH, shape, keep_errors=True)
             return self._worker.submit([job])[0]
         revision = self._worker.model.revision
         entry = Entry(path, Source.WATCH, digest, revision, 0.0, error=error)

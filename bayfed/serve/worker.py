@@ -46,14 +46,14 @@ class Job:
     """An image file that is waiting, and who waits for it.
 
     Attributes:
-        pixels: Number of them that its header announces.
+        shape: Height and width that its header announces.
         keep_errors: Whether an unreadable image is recorded, or refused and forgotten.
     """
 
     name: str
     data: bytes
     source: Source
-    pixels: int
+    shape: tuple[int, int]
     keep_errors: bool = False
     answer: Future[Record] = field(default_factory=Future)
 
@@ -160,7 +160,7 @@ class Worker:
         jobs: list[Job] = []
         pixels = 0
         while self._waiting and len(jobs) < BATCH:
-            pixels += self._waiting[0].pixels
+            pixels += math.prod(self._waiting[0].shape)
             if jobs and pixels > MAX_PIXELS:
                 break
             job = self._waiting.popleft()
@@ -209,7 +209,7 @@ class Worker:
         if isinstance(result, Inspection):
             return Entry(
                 job.name, job.source, digest, self.model.revision, ms,
-                product.threshold, result, product.scale,
+                product.threshold, result, product.scale, product.box(*job.shape),
             )  # fmt: skip
         return Entry(job.name, job.source, digest, self.model.revision, ms, error=str(result))
 

@@ -14,6 +14,7 @@ from PIL import Image
 from bayfed.errors import DataError
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.product.overlay import Box
 from bayfed.serve.product import Pixels
 
 THRESHOLD, DOUBT = 0.5, 0.2
@@ -43,6 +44,9 @@ class Lamp:
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"goods": self.goods}))
 
+    def box(self, height: int, width: int) -> Box:
+        return 0, 0, width, height
+
     def update(self, images: Sequence[Pixels]) -> None:
         self.goods += len(images)
 
@@ -57,11 +61,11 @@ class Lamp:
         grid = np.asarray(Image.fromarray(image).convert("L").resize((8, 8)), np.float32) / 255
         score = float(image.mean()) / 255
         doubt = 1 - abs(score - THRESHOLD)
-        decision = Decision.DEFECT if score >= THRESHOLD else Decision.OK
+        decision = Decision.DEFECT if score > THRESHOLD else Decision.OK
         if abs(score - THRESHOLD) < DOUBT:
             decision = Decision.REVIEW
         regions = (Region(0, 0, image.shape[1], image.shape[0], image[..., 0].size, score),)
-        lit = regions if score >= THRESHOLD else ()
+        lit = regions if score > THRESHOLD else ()
         return Inspection(score, 4 * (score - 0.5), 1 - score, doubt, decision, grid, lit)
 
 
