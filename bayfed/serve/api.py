@@ -54,6 +54,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     )
 }
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+_SVG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/svg+xml": {}}}}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -139,6 +140,11 @@ def _reviewing(service: Service) -> APIRouter:
     def overlay(item: int, small: bool = False) -> Response:
         """Return the surprise over the picture."""
         return Response(service.pictures.overlay(item, small), 200, _FOREVER, "image/jpeg")
+
+    @router.get("/items/{item}/legend.svg", response_class=Response, responses=_SVG)
+    def legend(item: int) -> Response:
+        """Return the colour scale of the overlay, with the threshold."""
+        return Response(service.pictures.legend(item), 200, _FOREVER, "image/svg+xml")
 
     @router.post("/items/{item}/review", responses={507: _PROBLEMS[507]})
     def review(item: int, review: Review) -> Item:

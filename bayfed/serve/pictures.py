@@ -6,6 +6,7 @@ import threading
 from functools import lru_cache
 
 from bayfed.evaluation.heatmaps import SIDE, fitted, jpeg
+from bayfed.evaluation.plots import colour_bar
 from bayfed.product.overlay import LARGEST, SMALLEST, overlay
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals
@@ -40,5 +41,10 @@ class Pictures:
             return self.picture(item, small)
         with self._few:
             image = self._originals.read(record.digest)
-            drawn = overlay(image, inspection, scale, box=box, legend=not small)
+            drawn = overlay(image, inspection, scale, box=box, legend=False)
             return jpeg(fitted(drawn, SIDE) if small else drawn)
+
+    def legend(self, item: int) -> str:
+        """Return the colour scale of an item's overlay as SVG; without a map it is empty."""
+        scale = self._history.seen(item).scale
+        return '<svg xmlns="http://www.w3.org/2000/svg"/>' if scale is None else colour_bar(scale)

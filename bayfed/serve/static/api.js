@@ -33,6 +33,8 @@ export const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * 
 
 export const number = (value) => (value === null ? "unknown" : Number(value).toPrecision(3));
 
+export const chance = (value) => (value < 0.001 ? "below 0.001" : `of ${number(value)}`);
+
 export const percent = (value) => `${(100 * value).toPrecision(value < 0.0995 ? 2 : 3)} %`;
 
 export const WORDS = { good: "good", defect: "defective" };

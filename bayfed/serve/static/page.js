@@ -1,6 +1,6 @@
 // The page: one part on the stage, lists beside it, and what people say of the parts.
 
-import { WORDS, ask, number, percent, send } from "./api.js";
+import { WORDS, ask, chance, number, percent, send } from "./api.js";
 import { CALLS, card, happening } from "./list.js";
 import { upload } from "./upload.js";
 
@@ -41,7 +41,7 @@ const guarded = (task) => async (...given) => {
 
 function reason(item) {
   const share = `${Math.round(100 * item.epistemic)} % of the uncertainty comes from having seen few good parts.`;
-  const likely = item.p_value === null ? "" : ` A good part scores this high with probability ${number(item.p_value)}.`;
+  const likely = item.p_value === null ? "" : ` A good part scores so high with a probability ${chance(item.p_value)}.`;
   return `Score ${number(item.score)}, threshold ${number(item.threshold)}.${likely} ${share}`;
 }
 
@@ -61,12 +61,19 @@ function show(item) {
   $("name").textContent = item.verdict ? `${item.name}, judged ${WORDS[item.verdict]}` : item.name;
   $("picture").src = `/items/${item.id}/picture.jpg`;
   $("overlay").src = `/items/${item.id}/overlay.jpg`;
+  guarded(explain)(item);
   $("reason").textContent = reason(item);
   $("note").value = item.note;
   const other = item.leaning === "good" ? "defect" : "good";
   label("confirm", "Confirm", item.leaning);
   label("overrule", "Overrule", other);
   mark();
+}
+
+async function explain(item) {
+  const answer = await fetch(`/items/${item.id}/legend.svg`);
+  const parsed = new DOMParser().parseFromString(await answer.text(), "image/svg+xml");
+  if (shown === item && answer.ok) $("legend").replaceChildren(document.importNode(parsed.documentElement, true));
 }
 
 function label(id, word, verdict) {
@@ -147,6 +154,7 @@ async function refresh() {
   $("count-ok").textContent = status.ok;
   $("count-defect").textContent = status.defect;
   $("count-review").textContent = status.to_review;
+  $("open").textContent = status.to_review || "";
   $("count-reviewed").textContent = status.reviewed;
   $("false-alarms").textContent = rate(status.false_alarms, "good");
   $("escapes").textContent = rate(status.escapes, "defective");
