@@ -32,6 +32,7 @@ def run(settings: Settings, port: int, load: Load) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=PATIENCE,
         )
         name = service.worker.model.product.name

@@ -6,7 +6,6 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -141,8 +140,8 @@ class Watch:
         self._done[path] = stamp
 
 
-def images_under(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    """Yield path and stamp of each image file, oldest first.
+def images_under(folder: Path) -> list[tuple[str, Stamp]]:
+    """Return path and stamp of each image file, oldest first.
 
     Links are left out, since they could lead out of the folder, and so is what is no file.
     """
@@ -157,4 +156,4 @@ def images_under(folder: Path) -> Iterator[tuple[str, Stamp]]:
                 if stat.S_ISREG(status.st_mode):
                     stamp = Stamp(status.st_size, status.st_mtime_ns)
                     found.append((path.relative_to(folder).as_posix(), stamp))
-    return iter(sorted(found, key=lambda item: (item[1].modified, item[0])))
+    return sorted(found, key=lambda item: (item[1].modified, item[0]))

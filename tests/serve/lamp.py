@@ -23,7 +23,8 @@ THRESHOLD, DOUBT = 0.5, 0.2
 class Lamp:
     """Scores of 0.5 and more are defects; those within 0.2 of it are for a person.
 
-    ``gate`` holds scoring up while it is closed; ``batches`` are the sizes of what was scored.
+    ``gate`` holds scoring up while it is closed, ``entered`` tells that it has begun, and
+    ``batches`` are the sizes of what was scored.
     """
 
     name, fpr, threshold = "lamp", 0.05, THRESHOLD
@@ -33,6 +34,7 @@ class Lamp:
         self.goods = goods
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
         self.batches: list[int] = []
 
     @classmethod
@@ -51,7 +53,8 @@ class Lamp:
         self.goods += len(images)
 
     def score(self, images: Sequence[Pixels]) -> list[Inspection]:
-        self.gate.wait(20)
+        self.entered.set()
+        self.gate.wait(60)
         self.batches.append(len(images))
         if any(image.shape == (13, 13, 3) for image in images):
             raise RuntimeError("13 brings bad luck")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,11 @@ def lamp(service: Service) -> Lamp:
     product = service.worker.model.product
     assert isinstance(product, Lamp)
     return product
+
+
+def starts(product: Lamp) -> None:
+    """Wait until a batch is being scored: it has left the queue."""
+    assert product.entered.wait(60)
 
 
 def waits_for(service: Service, number: int) -> None:
@@ -84,9 +88,7 @@ def test_what_waits_is_scored_in_batches(client: TestClient, service: Service) -
     product.gate.clear()
     with ThreadPoolExecutor(12) as pool:
         first = pool.submit(client.post, "/score", content=png(0.1))
-        while not (service.worker.depth == 0 and threading.active_count() > 1) or first.done():
-            time.sleep(0.005)
-        time.sleep(0.1)
+        starts(product)
         others = [pool.submit(client.post, "/score", content=png(0.1, mark=i)) for i in range(11)]
         waits_for(service, 11)
         product.gate.set()
@@ -101,7 +103,7 @@ def test_a_full_queue_says_when_to_come_back(settings: Settings) -> None:
         product.gate.clear()
         with TestClient(create_app(service), "http://127.0.0.1") as client:
             busy = [pool.submit(client.post, "/score", content=png(0.1))]
-            time.sleep(0.2)
+            starts(product)
             busy += [pool.submit(client.post, "/score", content=png(0.2, mark=i)) for i in (1, 2)]
             waits_for(service, 2)
             refused = client.post("/score", content=png(0.3))
