@@ -197,8 +197,9 @@ def colour_bar(scale: ColourScale, stops: int = 24) -> str:
     label = f"Colour scale from surprise {scale.low:.3g} (dark) to {scale.high:.3g} (bright)"
     words = "" if scale.threshold is None else f"threshold {scale.threshold:.3g}"
     return (
-        f'<svg role="img" aria-label="{label}{words and ", "}{words}" viewBox="0 0 320 58" '
-        f'class="scale"><defs><linearGradient id="surprise">{marks}</linearGradient></defs>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 320 58" class="scale" '
+        f'aria-label="{label}{words and ", "}{words}">'
+        f'<defs><linearGradient id="surprise">{marks}</linearGradient></defs>'
         f'<rect x="1" y="24" width="318" height="12" rx="2" fill="url(#surprise)"/>'
         f'{_threshold_mark(scale, words)}<text x="1" y="52">{scale.low:.3g} and below</text>'
         f'<text x="319" y="52" text-anchor="end">{scale.high:.3g} and above</text></svg>'

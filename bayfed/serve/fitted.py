@@ -1,0 +1,57 @@
+"""A detector as the service sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bayfed.errors import ConfigError
+from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.product.detector import Detector
+from bayfed.product.inspection import Inspection
+from bayfed.product.overlay import Box
+from bayfed.serve.product import Load, Pixels
+
+
+def loader(weights: Path | None) -> Load:
+    """Return what opens a product file, its backbone's weights from ``weights`` if given."""
+
+    def load(path: Path) -> Fitted:
+        return Fitted(Detector.load(path, weights), path)
+
+    return load
+
+
+class Fitted:
+    """A detector with a threshold.
+
+    Raises:
+        ConfigError: it has none.
+    """
+
+    def __init__(self, detector: Detector, path: Path) -> None:
+        if detector.threshold is None or detector.fpr is None:
+            raise ConfigError(f"{path}: no threshold is set, run: bayfed calibrate")
+        self._detector = detector
+        self.threshold, self.fpr = detector.threshold, detector.fpr
+        self.name = detector.name
+        self.scale: ColourScale = detector.scale
+
+    def score(self, images: Sequence[Pixels]) -> list[Inspection]:
+        """Say of each image what is to be thought of it."""
+        return self._detector.score(images)
+
+    def box(self, height: int, width: int) -> Box:
+        """Return the region of interest, or the whole image."""
+        return self._detector.product.frame.box((height, width), "image")
+
+    def update(self, images: Sequence[Pixels]) -> None:
+        """Take further good parts into the posterior; the threshold moves with them."""
+        self._detector.update(images)
+        if self._detector.threshold is not None:
+            self.threshold = self._detector.threshold
+        self.scale = self._detector.scale
+
+    def save(self, path: Path) -> None:
+        """Write the product file."""
+        self._detector.save(path)
