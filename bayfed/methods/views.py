@@ -128,7 +128,8 @@ class Views:
     def seen(self, adapted: Fitted, query: Tensor) -> list[View]:
         """Return what both laws see of ``(q, ...)`` trunk outputs."""
         tokens = self._tail(adapted.params, query.to(device_of(adapted.params)))
-        (first,), (wide,) = (core.seen(view, x) for core, view, x in self._seen(adapted, tokens))
+        (first,) = self._first.seen(adapted.views[0], tokens)
+        (wide,) = self._wide.seen(adapted.views[1], tokens)
         return [first, wide._replace(weight=float(adapted.params[WEIGHT]))]
 
     def certain(self, adapted: Fitted) -> Fitted:
