@@ -41,7 +41,7 @@ def fit_odds(
 
     scores, labels = np.concatenate([good, defects]), np.repeat([0, 1], [len(good), len(defects)])
     unit = float(scores.std()) or 1.0
-    model = LogisticRegression(C=1 / STRENGTH, class_weight="balanced")
+    model = LogisticRegression(C=1 / STRENGTH, class_weight="balanced", tol=1e-8)
     model.fit((scores[:, None] - middle) / unit, labels)
     gain = float(model.coef_[0, 0]) / unit
     if not gain > 0:

@@ -13,7 +13,7 @@ from tests import toys
 from tests.methods.test_views import GRID, built
 
 
-def views(**settings):
+def views_of(**settings):
     return built(wide={"weight": 0.7, "top_k": 0.5}, **settings), 5, GRID * GRID
 
 
@@ -28,7 +28,7 @@ def images(**settings):
 NO_STEPS = {"inner": {"steps": 0}}
 FULL = {"prior": {"covariance": "full", "effective": 4.0}}
 SYSTEMS = [
-    (views, {}), (patches, NO_STEPS), (patches, {"inner": {"steps": 2}}),
+    (views_of, {}), (patches, NO_STEPS), (patches, {"inner": {"steps": 2}}),
     (patches, NO_STEPS | {"relu": True}), (images, NO_STEPS), (images, NO_STEPS | FULL),
     (patches, NO_STEPS | FULL | {"mirrored": True}),
 ]  # fmt: skip
@@ -108,6 +108,19 @@ def test_the_variance_from_the_parameters_falls_as_supports_grow(make, settings)
         spread = method.score(method.adapt(params, draw(number, 0)), query, spread=True).spread
         shares.append((spread.parameters / (spread.parameters + spread.tokens)).mean().item())
     assert 0 < shares[1] < shares[0] < 1
+
+
+@pytest.mark.parametrize(("make", "settings"), SYSTEMS)
+def test_what_each_law_sees_makes_its_own_distances(make, settings):
+    method, params, draw = prepared(make, settings)
+    adapted, query = method.adapt(params, draw(4, 0)), draw(3, 1)[:: len(method.poses)]
+    views = method.seen(adapted, query)
+    for view in views:
+        law = view.adapted.fit.law
+        distance = law.distance(view.inputs)
+        assert distance.shape == query.shape[:2]
+        assert distance.mean() < 50 * law.location.shape[-1]
+    assert [view.weight for view in views][1:] == ([pytest.approx(0.7)] if make is views_of else [])
 
 
 def test_the_slope_is_the_derivative_of_the_surprise():

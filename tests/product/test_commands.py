@@ -82,10 +82,10 @@ def test_calibrating_and_updating_write_another_product(product, tmp_path):
     assert "whatever the law" in text
     assert "4 known defects" in text
     assert len(file.read(product).calibration.normals) == 0
-    call("update", out, more, "--out", out)
-    assert len(file.read(out).provenance.images) == 31
-    assert "0 % above" in call("drift", product, save(tmp_path / "new", goods(8, 300)))
+    assert "no drift" in call("drift", out, save(tmp_path / "new", goods(8, 300)))
     assert "drift:" in call("drift", product, save(tmp_path / "b", map(defect, range(8))), code=1)
+    call("update", product, more, "--out", out)
+    assert len(file.read(out).provenance.images) == 31
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,9 @@ def test_an_explanation_adds_up_and_shows_the_nearest_good_patch(product):
     np.testing.assert_allclose(total, found.inspection.surprise, rtol=1e-3, atol=1e-3)
     assert list(found.stages) == ["stage 1", "stage 2"]
     np.testing.assert_allclose(found.distance + found.uncertainty, found.inspection.score)
-    assert found.distance > found.inspection.score
     assert found.nearest is not None
-    assert found.nearest_name == detector.product.provenance.images[0].name or found.nearest_name
-    assert any("takes off" in words for words in found.words)
+    assert found.nearest_name in {image.name for image in detector.product.provenance.images}
+    assert any("leave the law open" in words for words in found.words)
 
 
 def test_without_pictures_the_explanation_says_so(source):

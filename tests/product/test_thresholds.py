@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bayfed.errors import ProductError
-from bayfed.evaluation.calibrate import null_sums, spread_sums
+from bayfed.evaluation.calibrate import added, null_sums, spread_sums
 from bayfed.methods import Scores
 from bayfed.normality import support_spread
 from bayfed.product.calibration import Calibration
@@ -82,14 +82,12 @@ def pooled(sites=8, images=60):
         place, scale = random.normal(), 1.0
         owns.append(torch.from_numpy(place + scale * random.standard_normal(5)))
         rests.append(torch.from_numpy(place + scale * random.standard_normal(images)))
-    totals = {}
+    spreads, sums = {}, {}
     for own in owns:
-        sums = spread_sums([own])
-        totals = {k: totals.get(k, 0) + v for k, v in sums.items()}
+        spreads = added(spreads, spread_sums([own]))
     for own, rest in zip(owns, rests, strict=True):
-        sums = null_sums([rest], [own], {k: totals[k] for k in sums})
-        totals = totals | {k: totals.get(k, 0) + v for k, v in sums.items()}
-    return totals
+        sums = added(sums, null_sums([rest], [own], spreads))
+    return spreads | sums
 
 
 def test_the_pooled_law_is_the_default_where_it_holds():
