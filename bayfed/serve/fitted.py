@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayfed.errors import ConfigError
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.detector import Detector
 from bayfed.product.inspection import Inspection
@@ -17,7 +16,7 @@ def loader(weights: Path | None) -> Load:
     """Return what opens a product file, its backbone's weights from ``weights`` if given."""
 
     def load(path: Path) -> Fitted:
-        return Fitted(Detector.load(path, weights), path)
+        return Fitted(Detector.load(path, weights))
 
     return load
 
@@ -26,15 +25,13 @@ class Fitted:
     """A detector with a threshold.
 
     Raises:
-        ConfigError: it has none.
+        ProductError: it has none.
     """
 
-    def __init__(self, detector: Detector, path: Path) -> None:
-        if detector.threshold is None or detector.fpr is None:
-            raise ConfigError(f"{path}: no threshold is set, run: bayfed calibrate")
+    def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self.threshold, self.fpr = detector.threshold, detector.fpr
-        self.name = detector.name
+        self.name, self.fpr = detector.name, detector.fpr
+        self.threshold: float = detector.threshold
         self.scale: ColourScale = detector.scale
 
     def score(self, images: Sequence[Pixels]) -> list[Inspection]:
@@ -48,9 +45,7 @@ class Fitted:
     def update(self, images: Sequence[Pixels]) -> None:
         """Take further good parts into the posterior; the threshold moves with them."""
         self._detector.update(images)
-        if self._detector.threshold is not None:
-            self.threshold = self._detector.threshold
-        self.scale = self._detector.scale
+        self.threshold, self.scale = self._detector.threshold, self._detector.scale
 
     def save(self, path: Path) -> None:
         """Write the product file."""

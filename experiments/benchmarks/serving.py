@@ -33,6 +33,8 @@ from bayfed.data.files import SUFFIXES
 from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
 
 _COMMAND = "from bayfed.cli.main import main; main()"
+_PATIENCE = 600
+"""Seconds a client waits for an answer: on a busy machine it is late, not lost."""
 _AT_MOST = 200
 """Images that are sent in turn."""
 
@@ -66,7 +68,7 @@ def service(product: Path, data: Path, extra: Sequence[str]) -> Iterator[int]:
 def post(port: int, images: Sequence[bytes], first: int, until: float) -> Client:
     """Send images one after the other, as a camera does, until the time is over."""
     seen, number = Client(), first
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)) as connection:
         while time.perf_counter() < until:
             started = time.perf_counter()
             try:

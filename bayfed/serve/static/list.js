@@ -20,7 +20,7 @@ const clock = (iso) =>
   new Date(iso).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
 function state(item) {
-  if (item.verdict) return `${item.verdict === item.leaning ? "confirmed" : "overruled"}: ${WORDS[item.verdict]}`;
+  if (item.verdict) return item.verdict === item.leaning ? "confirmed" : `overruled: ${WORDS[item.verdict]}`;
   return item.decision === "review" ? `leaning to ${WORDS[item.leaning]}` : "";
 }
 
