@@ -18,9 +18,6 @@ from bayfed.evaluation.heatmaps import (
 )
 from bayfed.product.inspection import Inspection, Region
 
-Box = tuple[int, int, int, int]
-"""Left, top, width and height, in pixels of the image."""
-
 SMALLEST, LARGEST = 320, 1024
 """Limits of the longest side: a legend can be read, and a 12 megapixel picture drawn at once."""
 LEGEND = 52
@@ -34,25 +31,18 @@ _BAR = slice(22, 34)
 """Rows of the colours in the legend."""
 
 
-def overlay(
-    image: Rgb,
-    inspection: Inspection,
-    scale: ColourScale,
-    *,
-    box: Box | None = None,
-    legend: bool = True,
-) -> Rgb:
+def overlay(image: Rgb, inspection: Inspection, scale: ColourScale, *, legend: bool = True) -> Rgb:
     """Return the surprise of ``inspection`` over its picture, and the legend beneath.
 
     Dark is normal for this product, bright is above anything its scale knows: the colours
     depend on ``scale`` alone, never on the image's own extremes. A white line surrounds what
-    is at or above the threshold, a blue box each region. What no map covers is left as it is.
+    is at or above the threshold, a blue box each region. Where there is no map, the picture
+    is left as it is.
 
     Args:
         image: (H, W, 3) the inspected picture.
         inspection: What the detector said of it.
         scale: The product's scale, in nats per dimension.
-        box: What the map covers; None is the whole picture.
         legend: Whether to draw colours, limits and threshold beneath.
 
     Returns:
@@ -66,19 +56,12 @@ def overlay(
     """
     longest = max(image.shape[:2])
     side = min(max(longest, SMALLEST), LARGEST)
-    drawn = image.copy() if side == longest else fitted(image, side).copy()
+    drawn = image if side == longest else fitted(image, side)
     if inspection.surprise is not None:
-        ratio, line = side / longest, max(1, side // SMALLEST)
-        covered = (slice(None), slice(None)) if box is None else _cut(box, ratio)
-        drawn[covered] = surprise_over(drawn[covered], inspection.surprise, scale, line)
-        drawn = _boxed(drawn, inspection.regions, ratio, line)
+        line = max(1, side // SMALLEST)
+        drawn = surprise_over(drawn, inspection.surprise, scale, line)
+        drawn = _boxed(drawn, inspection.regions, side / longest, line)
     return _on_legend(drawn, scale) if legend else drawn
-
-
-def _cut(box: Box, ratio: float) -> tuple[slice, slice]:
-    x, y, width, height = box
-    left, top, right, bottom = (round(ratio * edge) for edge in (x, y, x + width, y + height))
-    return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
 
 
 def _boxed(drawn: Rgb, regions: Sequence[Region], ratio: float, line: int) -> Rgb:

@@ -8,7 +8,6 @@ from pathlib import Path
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.detector import Detector
 from bayfed.product.inspection import Inspection
-from bayfed.product.overlay import Box
 from bayfed.serve.product import Load, Pixels
 
 
@@ -37,10 +36,6 @@ class Fitted:
     def score(self, images: Sequence[Pixels]) -> list[Inspection]:
         """Say of each image what is to be thought of it."""
         return self._detector.score(images)
-
-    def box(self, height: int, width: int) -> Box:
-        """Return the region of interest, or the whole image."""
-        return self._detector.product.frame.box((height, width), "image")
 
     def update(self, images: Sequence[Pixels]) -> None:
         """Take further good parts into the posterior; the threshold moves with them."""

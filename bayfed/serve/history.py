@@ -11,7 +11,6 @@ import numpy as np
 
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Inspection
-from bayfed.product.overlay import Box
 from bayfed.serve.database import Database
 from bayfed.serve.records import (
     LONGEST_NAME,
@@ -51,12 +50,11 @@ class Event(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is drawn of an item; without scale and box there is no map."""
+    """What is drawn of an item; without a scale there is no map."""
 
     record: Record
     inspection: Inspection
     scale: ColourScale | None
-    box: Box | None
 
 
 class History:
@@ -117,11 +115,10 @@ class History:
         if record.error is not None:
             raise MissingError(f"item {item}: {record.error}")
         if row is None:
-            return Seen(record, inspection_of(record, None), None, None)
+            return Seen(record, inspection_of(record, None), None)
         grid = np.frombuffer(row["surprise"], "<f4").reshape(row["height"], row["width"])
         scale = ColourScale(row["low"], row["high"], row["threshold"])
-        x, y, width, height = json.loads(row["box"])
-        return Seen(record, inspection_of(record, grid), scale, (x, y, width, height))
+        return Seen(record, inspection_of(record, grid), scale)
 
     def items(self, view: str, limit: int) -> list[Record]:
         """Return the first items of one of the ``VIEWS``."""
@@ -199,7 +196,7 @@ def _add(connection: sqlite3.Connection, entry: Entry) -> Record:
     if seen is not None and seen.surprise is not None and entry.scale is not None:
         grid, scale = seen.surprise, entry.scale
         limits = scale.low, scale.high, scale.threshold
-        drawing = *grid.shape, grid.astype("<f4").tobytes(), *limits, json.dumps(entry.box)
-        query = "INSERT INTO maps VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        drawing = *grid.shape, grid.astype("<f4").tobytes(), *limits
+        query = "INSERT INTO maps VALUES (?, ?, ?, ?, ?, ?, ?)"
         connection.execute(query, (row["id"], *drawing))
     return record_of(row)

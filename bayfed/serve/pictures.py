@@ -36,12 +36,12 @@ class Pictures:
             return jpeg(fitted(image, SIDE if small else longest))
 
     def _overlay(self, item: int, small: bool) -> bytes:
-        record, inspection, scale, box = self._history.seen(item)
+        record, inspection, scale = self._history.seen(item)
         if scale is None:
             return self.picture(item, small)
         with self._few:
             image = self._originals.read(record.digest)
-            drawn = overlay(image, inspection, scale, box=box, legend=False)
+            drawn = overlay(image, inspection, scale, legend=False)
             return jpeg(fitted(drawn, SIDE) if small else drawn)
 
     def legend(self, item: int) -> str:

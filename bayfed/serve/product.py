@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Inspection
-from bayfed.product.overlay import Box
 
 Pixels = NDArray[np.uint8]
 
@@ -37,9 +36,6 @@ class Product(Protocol):
 
     def score(self, images: Sequence[Pixels]) -> Sequence[Inspection]:
         """Say of each image, (H, W, 3), what is to be thought of it."""
-
-    def box(self, height: int, width: int) -> Box:
-        """Return what the maps cover of an image of that size."""
 
     def update(self, images: Sequence[Pixels]) -> object:
         """Take further good parts into the model, all of them or, with an error, none."""

@@ -14,7 +14,6 @@ import numpy as np
 
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Decision, Inspection, Region
-from bayfed.product.overlay import Box
 
 LONGEST_NAME = 200
 LONGEST_NOTE = 2000
@@ -44,7 +43,6 @@ class Entry:
         revision: Of the product file that scored it.
         ms: Time of decoding and scoring, in milliseconds.
         threshold: Score above which this revision calls a part defective.
-        box: What the map covers of the image.
     """
 
     name: str
@@ -55,7 +53,6 @@ class Entry:
     threshold: float | None = None
     inspection: Inspection | None = None
     scale: ColourScale | None = None
-    box: Box | None = None
     error: str | None = None
 
 

@@ -39,8 +39,7 @@ CREATE TABLE maps (
     surprise BLOB NOT NULL,
     low REAL NOT NULL,
     high REAL NOT NULL,
-    threshold REAL,
-    box TEXT NOT NULL
+    threshold REAL
 );
 
 CREATE TABLE tallies (

@@ -209,7 +209,7 @@ class Worker:
         if isinstance(result, Inspection):
             return Entry(
                 job.name, job.source, digest, self.model.revision, ms,
-                product.threshold, result, product.scale, product.box(*job.shape),
+                product.threshold, result, product.scale,
             )  # fmt: skip
         return Entry(job.name, job.source, digest, self.model.revision, ms, error=str(result))
 

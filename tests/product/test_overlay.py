@@ -83,13 +83,3 @@ def test_the_legend_marks_the_threshold_where_its_colour_is() -> None:
 def test_without_a_map_the_picture_is_shown_as_it_is() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (400, 320, 3), np.uint8)
     assert (overlay(picture, seen(None), SCALE, legend=False) == picture).all()
-
-
-def test_what_the_map_does_not_cover_is_left_as_it_is() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (400, 320, 3), np.uint8)
-    box = 100, 60, 80, 200
-    drawn = overlay(picture, seen(flat(1.0)), SCALE, box=box, legend=False)
-    whole = overlay(picture, seen(flat(1.0)), SCALE, legend=False)
-    inside = np.zeros((400, 320, 1), bool)
-    inside[60:260, 100:180] = True
-    assert (drawn == np.where(inside, whole, picture)).all()

@@ -14,7 +14,6 @@ from PIL import Image
 from bayfed.errors import DataError
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Decision, Inspection, Region
-from bayfed.product.overlay import Box
 from bayfed.serve.product import Pixels
 
 THRESHOLD, DOUBT = 0.5, 0.2
@@ -45,9 +44,6 @@ class Lamp:
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"goods": self.goods}))
-
-    def box(self, height: int, width: int) -> Box:
-        return 0, 0, width, height
 
     def update(self, images: Sequence[Pixels]) -> None:
         self.goods += len(images)
