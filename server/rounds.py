@@ -107,7 +107,12 @@ class Federation:
     def _strategy(self) -> MetaFedAvg:
         server = self.settings.server
         optimizer = ServerOptimizer(
-            server.optimizer, server.lr, server.momentum, self.problem.lr_scales(self.experiment)
+            server.optimizer,
+            server.lr,
+            server.momentum,
+            self.problem.lr_scales(self.experiment),
+            self.settings.rounds,
+            server.decay,
         )
         return MetaFedAvg(
             Averaging.of(self.experiment), optimizer, self._cohort, lambda _: self.members

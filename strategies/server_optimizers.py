@@ -29,7 +29,11 @@ class ServerOptimizer:
       theta_t = theta_{t-1} - eta m_t / (sqrt(v_t) + tau)
 
     eta is multiplied, tensor by tensor, by the entry of ``scales`` with the longest
-    prefix of the tensor's name.
+    prefix of the tensor's name, and in the last ``decay * rounds`` of ``rounds`` steps by
+
+        min(1, (rounds + 1 - t) / (decay rounds)),
+
+    so that the last parameters are not thrown about by the last episodes.
 
     References:
         Kingma and Ba, Adam, 2015, Algorithm 1; Reddi et al., Adaptive Federated
@@ -46,6 +50,8 @@ class ServerOptimizer:
     lr: float
     momentum: float = 0.0
     scales: Mapping[str, float] = field(default_factory=dict)
+    rounds: int = 0
+    decay: float = 0.0
 
     def initial(self, params: Params) -> State:
         """Return the state before the first step."""
@@ -59,13 +65,24 @@ class ServerOptimizer:
         rule = {"sgd": self._sgd, "adam": _adam, "yogi": _yogi}[self.name]
         count = int(state["t"]) + 1
         after: State = {"t": torch.tensor(count)}
+        lr = self.lr * self.fall(count)
         result: Params = {}
         for name, value in params.items():
             moments = {key[0]: t for key, t in state.items() if key[1:] == f"/{name}"}
             direction, moments = rule(update[name], moments, count)
-            result[name] = value - self.lr * self.scale(name) * direction
+            result[name] = value - lr * self.scale(name) * direction
             after |= {f"{key}/{name}": moment for key, moment in moments.items()}
         return result, after
+
+    def fall(self, count: int) -> float:
+        """Return what is left of the rate at step ``count``, the first being 1.
+
+        >>> optimizer = ServerOptimizer("sgd", 1.0, rounds=8, decay=0.5)
+        >>> [optimizer.fall(t) for t in (1, 5, 6, 8)]
+        [1.0, 1.0, 0.75, 0.25]
+        """
+        span = self.decay * self.rounds
+        return min(1.0, max(0.0, (self.rounds + 1 - count) / span)) if span else 1.0
 
     def scale(self, name: str) -> float:
         """Return the learning-rate multiplier of the tensor ``name``.

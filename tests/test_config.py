@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayfed.config import Experiment, dump_experiment, load_experiment, parse_experiment, top_count
+from bayfed.config import (
+    Experiment,
+    dump_experiment,
+    experiment_hash,
+    load_experiment,
+    parse_experiment,
+    top_count,
+)
 from bayfed.errors import ConfigError
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -185,3 +192,13 @@ def test_nesting_without_end_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "flat.yaml").write_text("seed: 1")
     with pytest.raises(ConfigError, match="is not a YAML value"):
         load_experiment(tmp_path / "flat.yaml", [f"seed={deep}"])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_more_rounds_continue_a_run_unless_its_rate_falls_towards_the_last_one(decay):
+    server = {"decay": decay}
+    hashes = {
+        experiment_hash(parse_experiment({"federation": {"rounds": n, "server": server}}))
+        for n in (10, 20)
+    }
+    assert len(hashes) == (2 if decay else 1)

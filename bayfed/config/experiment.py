@@ -131,4 +131,7 @@ def experiment_hash(experiment: Experiment) -> str:
     tree = experiment.model_dump(mode="json", exclude=_HARMLESS)  # type: ignore[arg-type]
     if experiment.backbone.sha256 is not None:
         del tree["backbone"]["weights"]  # what is in the file counts, not where it lies
+    if experiment.federation.server.decay:
+        # Where the rate falls, an earlier round depends on how many there will be.
+        tree["federation"]["rounds"] = experiment.federation.rounds
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

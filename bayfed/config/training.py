@@ -50,6 +50,8 @@ class Server(Settings):
     local_lr: Positive = 0.01
     optimizer: Literal["sgd", "adam", "yogi"] = "adam"
     lr: Positive = 1e-3
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the rounds, the last ones, in which the rate falls linearly towards 0."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip: Positive | None = None
     """Largest norm of the aggregated update."""

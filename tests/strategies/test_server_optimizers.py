@@ -89,3 +89,21 @@ def test_a_step_leaves_its_arguments_alone() -> None:
     optimizer.step(theta, {"w": torch.ones(3)}, state)
     assert torch.equal(theta["w"], torch.ones(3))
     assert int(state["t"]) == 0
+
+
+def test_the_rate_falls_linearly_over_the_last_rounds():
+    rounds, decay, lr = 10, 0.4, 0.5
+    optimizer = ServerOptimizer("sgd", lr, rounds=rounds, decay=decay)
+    theta = {"w": torch.zeros(())}
+    state = optimizer.initial(theta)
+    steps = []
+    for _ in range(rounds):
+        after, state = optimizer.step(theta, {"w": torch.ones(())}, state)
+        steps.append(float(theta["w"] - after["w"]))
+        theta = after
+    expected = [lr] * 7 + [lr * share for share in (0.75, 0.5, 0.25)]
+    assert steps == pytest.approx(expected)
+
+
+def test_without_decay_the_number_of_rounds_changes_nothing():
+    assert ServerOptimizer("sgd", 1.0, rounds=3).fall(3) == 1.0
