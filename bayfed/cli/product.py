@@ -77,7 +77,7 @@ def fit_command(
 
 def score_command(
     product: File,
-    paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images and folders, looked through.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
         "scored"
     ),
@@ -92,7 +92,7 @@ def score_command(
     from bayfed.product.rows import ERROR, Results
     from bayfed.product.streaming import stream
 
-    files, detector = files_of(paths), Detector.load(product, weights)
+    files, detector = files_of(paths, below=True), Detector.load(product, weights)
     errors, console = Console(stderr=True), Console()
     with Results(out, detector.scale, pictures) as results:
         for row in track(stream(detector, files), "scoring", len(files), console=errors):

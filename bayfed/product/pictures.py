@@ -14,6 +14,7 @@ from PIL import Image
 from bayfed.data import Pixels
 from bayfed.data.files import check_pixels, read_pixels, to_rgb
 from bayfed.data.layouts.walk import images as images_in
+from bayfed.data.layouts.walk import images_below
 from bayfed.errors import DataError
 
 Picture = str | Path | Image.Image | NDArray[Any]
@@ -75,8 +76,12 @@ def digest_of(pixels: Pixels) -> str:
     return hashed.hexdigest()
 
 
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among ``paths``, and the image files directly in the folders among them.
+def files_of(paths: Iterable[Path], below: bool = False) -> list[Path]:
+    """Return the files among ``paths``, and the image files in the folders among them.
+
+    Args:
+        paths: Files and folders.
+        below: Whether folders in a folder are looked through as well.
 
     Raises:
         DataError: a path does not exist, or a folder holds no image.
@@ -84,7 +89,7 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = images_in(path, path)
+            inside = images_below(path, path) if below else images_in(path, path)
             if not inside:
                 raise DataError(f"{path}: no image in this folder")
             found += inside

@@ -155,3 +155,13 @@ def test_files_are_those_of_folders_and_those_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image in this folder"):
         files_of([tmp_path / "empty"])
+
+
+def test_a_line_s_folder_is_looked_through_and_no_link_is_followed(tmp_path):
+    (tmp_path / "monday" / "late").mkdir(parents=True)
+    for name in ("b.png", "monday/a.png", "monday/late/c.jpg", "monday/note.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "monday" / "up").symlink_to(tmp_path)
+    found = files_of([tmp_path], below=True)
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["b.png", "monday/a.png", "monday/late/c.jpg"]

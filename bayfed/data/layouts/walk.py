@@ -44,6 +44,15 @@ def folders(folder: Path, root: Path) -> list[Path]:
     return [entry for entry in _entries(folder, root) if entry.is_dir()]
 
 
+def images_below(folder: Path, root: Path) -> list[Path]:
+    """Return the image files in ``folder`` and in the folders in it, each folder's own first."""
+    found = images(folder, root)
+    for inner in folders(folder, root):
+        if not inner.is_symlink():  # it could lead back up
+            found += images_below(inner, root)
+    return found
+
+
 def by_stem(folder: Path, root: Path) -> dict[str, Path]:
     """Return the image files of ``folder`` by their name without suffix."""
     return {path.stem: path for path in images(folder, root)}
