@@ -15,7 +15,7 @@ class Wide(Settings):
 
     layer: str
     """Name of a module, such as ``blocks.5.0.bn1``, the expansion of an inverted residual."""
-    channels: Count = 128
+    channels: Count = 192
     """Fixed random directions onto which its outputs are projected."""
     coarser: Count = 2
     """How many times coarser than the grid its own one is."""
