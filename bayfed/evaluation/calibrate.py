@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -127,13 +128,10 @@ def added(totals: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str,
 
 
 def score_all(
-    method: Method, adapted: object, features: StoredFeatures, names: Sequence[str]
+    score: Callable[[Tensor], Scores], features: StoredFeatures, names: Sequence[str]
 ) -> list[Scores]:
     """Score ``names`` in passes of ``CHUNK`` images, which bound the memory."""
-    return [
-        method.score(adapted, features.read(names[i : i + CHUNK]))
-        for i in range(0, len(names), CHUNK)
-    ]
+    return [score(features.read(names[i : i + CHUNK])) for i in range(0, len(names), CHUNK)]
 
 
 def own_scores(method: Method, adapted: object, shots: int) -> Tensor:
@@ -145,7 +143,8 @@ def image_scores(
     method: Method, adapted: object, features: StoredFeatures, names: Sequence[str]
 ) -> Tensor:
     """Return the image scores of ``names``, ``(n,)``."""
-    parts = [part.image for part in score_all(method, adapted, features, names)]
+    scored = score_all(partial(method.score, adapted), features, names)
+    parts = [part.image for part in scored]
     return torch.cat(parts) if parts else torch.zeros(0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def score_adapted(
     """
     started = time.perf_counter()
     names = [image.name for image in images]
-    parts = score_all(method, adapted, features, names)
+    parts = score_all(partial(method.score, adapted), features, names)
     done = time.perf_counter()
     score = torch.cat([part.image for part in parts])
     tokens = [part.tokens for part in parts if part.tokens is not None]

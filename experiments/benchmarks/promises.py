@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,13 +31,13 @@ from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, added, null_sums, scor
 from bayfed.evaluation.supports import read_support
 from bayfed.evaluation.system import build_system
 from bayfed.features import StoredFeatures
-from bayfed.methods import Method, Scores
-from bayfed.methods.base import Spread
+from bayfed.methods import Scores
+from bayfed.methods.base import KeptMethod, Spread
 from bayfed.metrics import Interval, mean_interval
 from bayfed.product.calibration import Calibration
 from bayfed.product.decide import decide, share_of_parameters
 from bayfed.product.inspection import Decision
-from bayfed.product.source import from_backbone
+from bayfed.product.source import build, from_backbone
 from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import Kind
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
@@ -97,7 +98,7 @@ def measure(
     experiment: Experiment, wanted: Sequence[str], shots: int, draws: int
 ) -> Iterator[Measured]:
     """Yield what each draw of each site gives."""
-    method, _, store = build_system(experiment)
+    method, store = build(experiment).method, build_system(experiment).store
     params = method.initial(experiment.seed)
     for site in load_sites(experiment.data, experiment.seed):
         if site.name not in wanted if wanted else len(site.train_good) < shots + BESIDE:
@@ -129,10 +130,10 @@ def noticed(own: Tensor) -> bool:
 
 
 def scores_of(
-    method: Method, adapted: object, features: StoredFeatures, names: Sequence[str]
+    method: KeptMethod, adapted: object, features: StoredFeatures, names: Sequence[str]
 ) -> Scores:
-    """Return the scores of images, in passes that bound the memory."""
-    parts = score_all(method, adapted, features, names)
+    """Return the scores of images and their spread, in passes that bound the memory."""
+    parts = score_all(partial(method.score, adapted, spread=True), features, names)
     spreads = [part.spread for part in parts if part.spread is not None]
     spread = Spread(*(torch.cat(one) for one in zip(*spreads, strict=True)))
     return Scores(torch.cat([part.image for part in parts]), None, None, None, spread)

@@ -18,7 +18,15 @@ from bayfed.config import Data, Synthetic
 from bayfed.data import load_sites
 from bayfed.data.synthetic import write_sites
 from bayfed.evaluation.table import ResultRow, append_rows
-from experiments.benchmarks import episodes, features, measure, memory, overhead, sites_run
+from experiments.benchmarks import (
+    episodes,
+    features,
+    measure,
+    memory,
+    overhead,
+    promises,
+    sites_run,
+)
 from experiments.benchmarks.paper_episode import PaperEpisode
 from tests import toys
 
@@ -200,3 +208,21 @@ def test_the_store_is_timed_from_its_first_block_to_its_last(tmp_path: Path) -> 
         folder.look(now)
     folder.look(9.0)
     assert folder.text().startswith("3 s (2 to 5 s of the run, 2 blocks)")
+
+
+def test_promises_are_measured_on_sites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic = {"products": 3, "size": 32, "train_good": 12, "test_good": 4, "per_defect": 2}
+    experiment = toys.experiment(
+        data={"synthetic": synthetic},
+        store={"directory": tmp_path},
+        method={"inner": {"steps": 0}},
+    )
+    monkeypatch.setattr(promises, "BESIDE", 6)
+    monkeypatch.setattr(promises, "settings_of", lambda *_: experiment)
+    promises.main(tmp_path, tmp_path, shots=3, draws=2)
+    said = capsys.readouterr().out
+    assert "3 sites, 3 supports, 6 draws" in said
+    assert "defects to review" in said
+    assert "epistemic share of good test images: median 0." in said
