@@ -17,6 +17,7 @@ from bayfed.evaluation.checkpoint import (
     SCHEMA,
     Snapshot,
     digest,
+    flat,
     path_of,
     paths_in,
     read,
@@ -64,8 +65,5 @@ def latest(folder: Path, experiment: str) -> Snapshot | None:
 
 
 def _flat(snapshot: Snapshot) -> dict[str, Tensor]:
-    return {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
-        for group in GROUPS
-        for name, tensor in getattr(snapshot, group).items()
-    }
+    tensors = flat({group: getattr(snapshot, group) for group in GROUPS})
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

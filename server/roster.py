@@ -117,7 +117,8 @@ def _member(asked: Member, reply: Message) -> Member:
     trains = bool(info.get("trains", True))
     held_out = info.get("held_out", [])
     names = tuple(map(str, held_out)) if isinstance(held_out, list) else ()
-    return Member(client, str(info["name"])[:100], asked.node, trains, names)
+    name = str(info["name"])[:100].replace("/", "_")  # it names tensors in a checkpoint
+    return Member(client, name, asked.node, trains, names)
 
 
 def _partitions(reply: Message) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -27,6 +27,7 @@ from server.job import Job
 from server.ledger import line_of
 from server.roster import check_held_out, enrol, sample
 from strategies.fedavg import Averaging, MetaFedAvg, mismatch
+from strategies.outer import Outer
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
@@ -115,7 +116,11 @@ class Federation:
             server.decay,
         )
         return MetaFedAvg(
-            Averaging.of(self.experiment), optimizer, self._cohort, lambda _: self.members
+            Averaging.of(self.experiment),
+            Outer(optimizer, server.clip, server.memory),
+            self._cohort,
+            lambda _: self.members,
+            self.settings.personal,
         )
 
     def _clients(self) -> int:
@@ -137,7 +142,7 @@ class Federation:
         history.cut(self.job.history, 0 if snapshot is None else snapshot.history)
         results.cut(self.job.results, round_)
         if snapshot is not None:
-            self.strategy.restore(snapshot.theta, snapshot.optimizer)
+            self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -147,18 +152,22 @@ class Federation:
         theta = self.problem.initial_parameters(self.experiment, statistics or None)
         theta = self._started(theta)
         self.strategy.restore(theta)
-        snapshot = Snapshot(0, theta, self.strategy.state, statistics)
-        measured = self._evaluate(0, theta, CONTROL) if self.job.measures else None
+        snapshot = Snapshot(0, self.strategy.theta, self.strategy.memory, statistics=statistics)
+        measured = self._evaluate(0, CONTROL) if self.job.measures else None
         if measured is not None:
             snapshot = replace(snapshot, calibration=measured.calibration)
             exchanges += measured.exchanges
         return self._record(snapshot, None, measured, exchanges, started)
 
     def _started(self, theta: Params) -> Params:
-        """Return the parameters of the checkpoint that the job starts from, if it names one."""
+        """Return the parameters of the checkpoint that the job starts from, if it names one.
+
+        Who goes on alone goes on with its own part of them.
+        """
         if self.job.start is None:
             return theta
-        started = checkpoints.read(self.job.start, None).theta
+        alone = self.members[0].name if len(self.members) == 1 else ""
+        started = checkpoints.read(self.job.start, None).theta_of(alone)
         if reason := mismatch(started, theta):
             raise CheckpointError(f"{self.job.start}: {reason}")
         return started
@@ -166,13 +175,13 @@ class Federation:
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = time.perf_counter(), before.round + 1
         trained = self._train(number)
-        theta = self.strategy.theta
-        measured = self._evaluate(number, theta, TRAINED) if self._is_due(number) else None
+        measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
             before,
             round=number,
-            theta=theta,
-            optimizer=self.strategy.state,
+            theta=self.strategy.theta,
+            optimizer=self.strategy.memory,
+            personal=self.strategy.residuals.learned,
             calibration={} if measured is None else measured.calibration,
         )
         exchanges = [trained, *(measured.exchanges if measured else ())]
@@ -185,7 +194,7 @@ class Federation:
         return number == self.settings.rounds or (every > 0 and number % every == 0)
 
     def _train(self, number: int) -> Replies:
-        config, arrays = self.config(number), pack(self.strategy.theta)
+        config, arrays = self.config(number), pack(self.strategy.shared.value)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         if not messages:
             raise FederationError(f"round {number}: no client takes part in training")
@@ -195,7 +204,8 @@ class Federation:
         self._check_silence(replies)
         replies.require(self.settings.quorum)
         self.strategy.aggregate_train(number, replies.good.values())
-        if not all(bool(torch.isfinite(value).all()) for value in self.strategy.theta.values()):
+        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
+        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
             raise FederationError(
                 f"round {number}: the parameters are no longer finite; lower server.lr"
             )
@@ -210,12 +220,12 @@ class Federation:
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
         if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
-        training = [member for member in self.members if member.trains]
-        replies = self._query("query.statistics", "statistics", 0, {}, training)
+        training = (member for member in self.members if member.trains)
+        replies = self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
         return sums.total(replies), [replies]
 
-    def _evaluate(self, number: int, theta: Params, arm: str) -> Measured:
-        config, arrays = self.config(number), pack(theta)
+    def _evaluate(self, number: int, arm: str) -> Measured:
+        config, arrays = self.config(number), pack(self.strategy.theta)
         calibration, exchanges = self._calibrate(number, arrays)
         messages = self.strategy.configure_evaluate(number, arrays, config, self.grid)
         shared = pack(calibration)
@@ -231,11 +241,12 @@ class Federation:
     ) -> tuple[dict[str, Tensor], list[Replies]]:
         pooled: dict[str, Tensor] = {}
         exchanges: list[Replies] = []
-        asked = [member for member in self.members if member.trains]
-        for stage in range(STAGES if asked else 0):
-            name = f"calibration {stage + 1} of round {number}"
-            records = {ARRAYS: arrays, CALIBRATION: pack(pooled)}
-            exchanges.append(self._query("query.calibrate", name, number, records, asked))
+        theta = self.strategy.evaluated(arrays)
+        members = [member for member in self.members if member.trains]
+        for stage in range(STAGES if members else 0):
+            name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
+            asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
+            exchanges.append(self._query("query.calibrate", name, number, asked))
             pooled |= sums.total(exchanges[-1])
         return pooled, exchanges
 
@@ -244,12 +255,11 @@ class Federation:
         kind: str,
         name: str,
         number: int,
-        records: Mapping[str, ArrayRecord],
-        members: Sequence[Member],
+        asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
     ) -> Replies:
         config = self.config(number)
-        asked = [(member, instruction(member, kind, records, config)) for member in members]
-        return self._ask(name, asked, sums.refusal)
+        messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
+        return self._ask(name, messages, sums.refusal)
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +15,14 @@ from torch import Tensor
 
 from bayfed.config import Experiment
 from bayfed.errors import FederationError
-from strategies.server_optimizers import ServerOptimizer, State
+from strategies.outer import Iterate, Outer
+from strategies.personal import Residuals
+from strategies.server_optimizers import State
 from strategies.task import LocalTask, Params, norm
 from strategies.wire import ARRAYS, WEIGHT, Cohort, Member, arrays_of, instruction, metrics_of, pack
+
+PERSONAL = "personal/"
+"""Where the memory of the residuals stands among that of the server."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,6 @@ class Averaging:
     """eta_l: learning rate of a local step."""
     episodes: int = 1
     """B: episodes of one batch."""
-    clip: float | None = None
-    """C: largest norm of the aggregated update."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Averaging:
@@ -48,7 +51,6 @@ class Averaging:
             local_steps=server.local_steps,
             local_lr=server.local_lr,
             episodes=experiment.federation.episodes,
-            clip=server.clip,
         )
 
 
@@ -116,17 +118,6 @@ def weighted_mean(updates: Sequence[Params], weights: Sequence[float]) -> Params
     return mean
 
 
-def clipped(update: Params, limit: float | None) -> Params:
-    """Return ``update`` scaled by min(1, C / ||update||).
-
-    >>> clipped({"w": torch.tensor([3.0, 4.0])}, 1.0)
-    {'w': tensor([0.6000, 0.8000])}
-    """
-    if limit is None or (length := norm(update)) <= limit:
-        return update
-    return {name: value * (limit / length) for name, value in update.items()}
-
-
 class MetaFedAvg(FedAvg):
     """The server half: g = sum_c n_c g_c / sum_c n_c, clipped, then one optimiser step.
 
@@ -135,22 +126,57 @@ class MetaFedAvg(FedAvg):
 
     References:
         Reddi et al., Adaptive Federated Optimization, 2021, Algorithm 1.
+
+    Args:
+        settings: Of the averaging.
+        outer: The server's step.
+        cohort: Who trains in a round.
+        everyone: Who is evaluated in a round.
+        personal: Prefixes of the parameters with a residual for each client.
     """
 
     def __init__(
-        self, settings: Averaging, optimizer: ServerOptimizer, cohort: Cohort, everyone: Cohort
+        self,
+        settings: Averaging,
+        outer: Outer,
+        cohort: Cohort,
+        everyone: Cohort,
+        personal: Sequence[str] = (),
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
-        self.settings, self.optimizer = settings, optimizer
+        self.settings, self.outer = settings, outer
         self.cohort, self.everyone = cohort, everyone
-        self.theta: Params = {}
-        self.state: State = {}
+        self.residuals = Residuals(personal, outer)
+        self.shared = outer.start({})
         self.update_norm = 0.0
 
-    def restore(self, theta: Params, state: State | None = None) -> None:
-        """Start from ``theta``, and from ``state`` where a run is resumed."""
-        self.theta = theta
-        self.state = self.optimizer.initial(theta) if state is None else state
+    @property
+    def theta(self) -> Params:
+        """The shared meta-parameters that were learned so far."""
+        return self.shared.learned
+
+    def restore(
+        self, theta: Params, memory: State | None = None, personal: Params | None = None
+    ) -> None:
+        """Start from ``theta``, or go on where a run is resumed.
+
+        Args:
+            theta: The shared meta-parameters.
+            memory: What :attr:`memory` was.
+            personal: The residuals that were learned.
+
+        Raises:
+            ConfigError: there is no parameter that could have a residual.
+        """
+        own, state = _split(memory or {})
+        self.shared = self.outer.start(theta) if memory is None else Iterate.resumed(theta, state)
+        self.residuals.restore(theta, personal or {}, own)
+
+    @property
+    def memory(self) -> State:
+        """What going on needs beside what was learned."""
+        own = {f"{PERSONAL}{name}": tensor for name, tensor in self.residuals.memory.items()}
+        return self.shared.memory | own
 
     def configure_train(
         self,
@@ -160,7 +186,13 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each sampled client."""
-        return self._messages(self.cohort(server_round), "train", arrays, config)
+        value = self.shared.value
+
+        def start(member: Member) -> ArrayRecord:
+            personal = self.residuals.trained(value, member.name)
+            return arrays if personal is value else pack(personal)
+
+        return self._messages(self.cohort(server_round), "train", start, config)
 
     def configure_evaluate(
         self,
@@ -170,13 +202,28 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each client."""
-        return self._messages(self.everyone(server_round), "evaluate", arrays, config)
+        return self._messages(
+            self.everyone(server_round), "evaluate", self.evaluated(arrays), config
+        )
+
+    def evaluated(self, arrays: ArrayRecord) -> Callable[[Member], ArrayRecord]:
+        """Return what a member is evaluated with; ``arrays`` is for those without a residual."""
+        theta = self.shared.learned
+
+        def of(member: Member) -> ArrayRecord:
+            personal = self.residuals.evaluated(theta, member.name)
+            return arrays if personal is theta else pack(personal)
+
+        return of
 
     @staticmethod
     def _messages(
-        members: Iterable[Member], kind: str, arrays: ArrayRecord, config: ConfigRecord
+        members: Iterable[Member],
+        kind: str,
+        arrays: Callable[[Member], ArrayRecord],
+        config: ConfigRecord,
     ) -> list[Message]:
-        return [instruction(member, kind, {ARRAYS: arrays}, config) for member in members]
+        return [instruction(m, kind, {ARRAYS: arrays(m)}, config) for m in members]
 
     def refusal(self, reply: Message) -> str | None:
         """Return why the update in ``reply`` must not be averaged, or ``None``."""
@@ -189,14 +236,16 @@ class MetaFedAvg(FedAvg):
             return f"{WEIGHT} is {episodes}, between 1 and {most} is expected"
         if not math.isfinite(metrics.get("loss", math.nan)):
             return "the loss is not finite"
-        return mismatch(update, self.theta)
+        return mismatch(update, self.shared.value)
 
     def aggregate_train(
         self,
-        server_round: int,  # noqa: ARG002
+        server_round: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord, MetricRecord]:
         """Take one step along the mean of the replies, in the order in which they are given.
+
+        A client's residual takes its own.
 
         Raises:
             FederationError: there is no reply.
@@ -206,12 +255,24 @@ class MetaFedAvg(FedAvg):
             raise FederationError("no reply to average")
         reports = [metrics_of(reply) for reply in replies]
         weights = [report[WEIGHT] for report in reports]
-        mean = weighted_mean([arrays_of(reply) for reply in replies], weights)
+        updates = [arrays_of(reply) for reply in replies]
+        mean = weighted_mean(updates, weights)
         self.update_norm = norm(mean)
-        mean = clipped(mean, self.settings.clip)
-        self.theta, self.state = self.optimizer.step(self.theta, mean, self.state)
+        self.shared = self.outer.step(self.shared, mean)
+        if self.residuals:
+            names = {member.client: member.name for member in self.cohort(server_round)}
+            for update, report in zip(updates, reports, strict=True):
+                self.residuals.step(names[int(report["partition"])], update)
         loss = sum(w * r["loss"] for w, r in zip(weights, reports, strict=True)) / sum(weights)
-        return pack(self.theta), MetricRecord({"loss": loss, "update_norm": self.update_norm})
+        return pack(self.shared.value), MetricRecord(
+            {"loss": loss, "update_norm": self.update_norm}
+        )
+
+
+def _split(memory: State) -> tuple[State, State]:
+    """Return what belongs to the residuals, and the rest."""
+    own = {k.removeprefix(PERSONAL): t for k, t in memory.items() if k.startswith(PERSONAL)}
+    return own, {name: t for name, t in memory.items() if not name.startswith(PERSONAL)}
 
 
 def mismatch(update: Params, template: Params) -> str | None:

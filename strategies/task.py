@@ -33,3 +33,14 @@ def norm(tensors: Params) -> float:
     5.0
     """
     return float(torch.stack([t.double().square().sum() for t in tensors.values()]).sum().sqrt())
+
+
+def clipped(update: Params, limit: float | None) -> Params:
+    """Return ``update`` scaled by min(1, C / ||update||).
+
+    >>> clipped({"w": torch.tensor([3.0, 4.0])}, 1.0)
+    {'w': tensor([0.6000, 0.8000])}
+    """
+    if limit is None or (length := norm(update)) <= limit:
+        return update
+    return {name: value * (limit / length) for name, value in update.items()}

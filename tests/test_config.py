@@ -202,3 +202,9 @@ def test_more_rounds_continue_a_run_unless_its_rate_falls_towards_the_last_one(d
         for n in (10, 20)
     }
     assert len(hashes) == (2 if decay else 1)
+
+
+def test_a_mixture_has_nothing_personal() -> None:
+    federation = {"personal": ["prior"], "clients": {"partition": "dirichlet"}}
+    with pytest.raises(ConfigError, match="federation: personal: a mixture of sites"):
+        parse_experiment({"federation": federation})

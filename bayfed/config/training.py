@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
 
@@ -55,6 +55,9 @@ class Server(Settings):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip: Positive | None = None
     """Largest norm of the aggregated update."""
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What is learned is the mean of the iterates, each round weighing this much less than the one
+    after it; 0 = the last iterate."""
 
 
 class Federation(Settings):
@@ -75,6 +78,14 @@ class Federation(Settings):
     """Fraction of a GPU a client occupies."""
     clients: Clients = Clients()
     server: Server = Server()
+    personal: tuple[str, ...] = ()
+    """Prefixes of the parameters to which each client adds a residual of its own."""
+
+    @model_validator(mode="after")
+    def _factories_are_persons(self) -> Federation:
+        if self.personal and self.clients.partition == "dirichlet":
+            raise ValueError("personal: a mixture of sites is no factory; choose another partition")
+        return self
 
 
 class Evaluation(Settings):

@@ -16,7 +16,7 @@ from bayfed.errors import CheckpointError
 from bayfed.features import Params
 
 SCHEMA = 1
-GROUPS = ("theta", "optimizer", "statistics", "calibration")
+GROUPS = ("theta", "optimizer", "personal", "statistics", "calibration")
 MAX_BYTES = 8 << 30
 HEADER = "bayfed"
 """Key of the metadata under which the header stands, as JSON."""
@@ -28,8 +28,9 @@ class Snapshot:
 
     Attributes:
         round: rounds completed.
-        theta: the meta-parameters.
-        optimizer: the state of the server's optimiser.
+        theta: the shared meta-parameters.
+        optimizer: the state of the server's optimisers.
+        personal: what single clients add to ``theta``, under names ``client/parameter``.
         statistics: the summed statistics of empirical Bayes, empty if unused.
         calibration: the summed histogram of this round's evaluation, empty without one.
         history: lines of the history up to this round.
@@ -38,9 +39,48 @@ class Snapshot:
     round: int
     theta: Params
     optimizer: dict[str, Tensor]
+    personal: dict[str, Tensor] = field(default_factory=dict)
     statistics: dict[str, Tensor] = field(default_factory=dict)
     calibration: dict[str, Tensor] = field(default_factory=dict)
     history: int = 0
+
+    @property
+    def owners(self) -> dict[str, Params]:
+        """By site, what its client adds; a client is called by its sites, joined by ``+``."""
+        clients = nested(self.personal).items()
+        return {site: residual for client, residual in clients for site in client.split("+")}
+
+    def theta_of(self, site: str) -> Params:
+        """Return the meta-parameters of ``site``: the shared ones where it has nothing personal."""
+        return added(self.theta, self.owners.get(site, {}))
+
+
+def added(theta: Params, residual: Params) -> Params:
+    """Return ``theta`` with ``residual`` added where it has an entry.
+
+    >>> import torch
+    >>> added({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, {"b": torch.tensor(3.0)})
+    {'a': tensor(1.), 'b': tensor(5.)}
+    """
+    return theta | {name: theta[name] + delta for name, delta in residual.items()}
+
+
+def flat(groups: Mapping[str, Params]) -> Params:
+    """Return the tensors of all groups under names ``group/name``."""
+    return {f"{group}/{name}": t for group, own in groups.items() for name, t in own.items()}
+
+
+def nested(tensors: Params) -> dict[str, Params]:
+    """Return the groups behind names ``group/name``, in which a group has no ``/``.
+
+    >>> nested(flat({"a": {"x": 1, "m/x": 2}, "b": {"x": 3}}))
+    {'a': {'x': 1, 'm/x': 2}, 'b': {'x': 3}}
+    """
+    groups: dict[str, Params] = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -86,8 +126,13 @@ def read(path: Path, experiment: str | None) -> Snapshot:
         raise CheckpointError(f"{path}: schema {header.get('schema')}, {SCHEMA} is expected")
     if experiment is not None and header.get("experiment") != experiment:
         raise CheckpointError(f"{path}: belongs to an experiment with other settings")
-    groups = {group: _group(tensors, group) for group in GROUPS}
-    return Snapshot(round=numbers[0], history=numbers[1], **groups)
+    groups = nested(tensors)
+    theta = groups.get("theta", {})
+    for residual in nested(groups.get("personal", {})).values():
+        if any(name not in theta or theta[name].shape != t.shape for name, t in residual.items()):
+            raise CheckpointError(f"{path}: a client's own parameters are not those of the others")
+    kept = {group: groups.get(group, {}) for group in GROUPS}
+    return Snapshot(round=numbers[0], history=numbers[1], **kept)
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -96,8 +141,3 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         hashed.update(name.encode() + b"\0" + tensors[name].contiguous().numpy().tobytes())
     return hashed.hexdigest()
-
-
-def _group(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
-    prefix = f"{group}/"
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -89,7 +89,7 @@ def evaluate_run(request: Request) -> Evaluated:
     with made_folder(results.parent):
         rows = [
             ResultRow(**context, **row)
-            for row in _measure(experiment, snapshots, pools, calibrated=same_shots)
+            for row in _measure(experiment, snapshots, pools, same_shots, request.data is None)
         ]
         _refuse_changes(results, rows)
     append_rows(results, rows)
@@ -154,15 +154,23 @@ def _check_images(pools: Sequence[Pools], experiment: Experiment) -> None:
 
 
 def _measure(
-    experiment: Experiment, snapshots: Sequence[Snapshot], pools: Sequence[Pools], calibrated: bool
+    experiment: Experiment,
+    snapshots: Sequence[Snapshot],
+    pools: Sequence[Pools],
+    calibrated: bool,
+    own: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of every site under every snapshot, without what they have in common."""
+    """Yield the rows of every site under every snapshot, without what they have in common.
+
+    A factory's own part of the meta-parameters is for the run's ``own`` sites: elsewhere, a
+    site of the same name may be another one.
+    """
     system = build_system(experiment)
     method = system.method
-    arms = [(snapshot, parameters(snapshot, method, experiment.seed)) for snapshot in snapshots]
     for site in pools:
         features = _features(system, site, experiment)
-        for snapshot, theta in arms:
+        for snapshot in snapshots:
+            theta = parameters(snapshot, method, experiment.seed, site.site if own else "")
             rows = evaluate_site(
                 method,
                 theta,

@@ -82,9 +82,11 @@ def draw_gallery(experiment: Experiment, snapshot: Snapshot, sites: Sequence[Sit
         return Gallery()
     pools = [training_pools(s, experiment.protocol, (), experiment.seed) for s in sites]
     chosen = choose_sites(pools, experiment.evaluation.heatmaps, experiment.seed)
-    theta = parameters(snapshot, system.method, experiment.seed)
     pooled = snapshot.calibration
-    shown = [_show(system, theta, site, experiment, pooled) for site in chosen]
+    shown = []
+    for site in chosen:
+        theta = parameters(snapshot, system.method, experiment.seed, site.site)
+        shown.append(_show(system, theta, site, experiment, pooled))
     if not shown:
         return Gallery()
     fpr = experiment.evaluation.fpr

@@ -45,17 +45,24 @@ def build_system(experiment: Experiment) -> System:
     return System(build_method(experiment.method, encoder), encoder, store)
 
 
-def parameters(snapshot: Snapshot, method: Method, seed: int) -> Params:
+def parameters(snapshot: Snapshot, method: Method, seed: int, site: str = "") -> Params:
     """Return the meta-parameters of ``snapshot`` if they are those of ``method``.
+
+    Args:
+        snapshot: Of the run.
+        method: It is to use them.
+        seed: Of the experiment.
+        site: Of the factory whose own part is added, if it has one; empty = the shared ones.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape.
     """
     expected = method.initial(seed, snapshot.statistics or None)
-    shapes = {name: tuple(value.shape) for name, value in snapshot.theta.items()}
+    theta = snapshot.theta_of(site)
+    shapes = {name: tuple(value.shape) for name, value in theta.items()}
     if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
         raise CheckpointError(
             f"checkpoint of round {snapshot.round}: its parameters are not those of its settings "
             "in this version of bayfed"
         )
-    return snapshot.theta
+    return theta

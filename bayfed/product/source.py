@@ -39,12 +39,14 @@ class Source:
         snapshot: The run's last checkpoint; None = round-0 parameters.
         name: Where they come from.
         shots: Images of a support in the run's pooled calibration.
+        site: Of the factory whose own part of the meta-parameters is used; empty = nobody's.
     """
 
     experiment: Experiment
     snapshot: Snapshot | None = None
     name: str = BACKBONE
     shots: int = 0
+    site: str = ""
 
     @property
     def pooled(self) -> Mapping[str, Tensor]:
@@ -60,7 +62,7 @@ class Source:
         seed = self.experiment.seed
         if self.snapshot is None:
             return method.initial(seed)
-        return parameters(self.snapshot, method, seed)
+        return parameters(self.snapshot, method, seed, self.site)
 
 
 class System(NamedTuple):
@@ -70,16 +72,18 @@ class System(NamedTuple):
     encoder: Encoder
 
 
-def from_run(run: Path, weights: Path | None = None) -> Source:
+def from_run(run: Path, weights: Path | None = None, site: str = "") -> Source:
     """Return what a finished run has learned: settings, last checkpoint, pooled calibration.
 
     Args:
         run: Its folder.
         weights: The backbone's weights, where they lie elsewhere than in the run.
+        site: Of a factory that took part with parameters of its own, to go on with these.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged or of other settings.
-        ConfigError: the run's settings cannot be read, or its method makes no product.
+        ConfigError: the run's settings cannot be read, its method makes no product, or no
+            factory of this site has parameters of its own.
     """
     run = Path(run)
     experiment = load_experiment(run / "config.yaml")
@@ -91,12 +95,17 @@ def from_run(run: Path, weights: Path | None = None) -> Source:
         raise CheckpointError(f"{run / 'checkpoints'}: no checkpoint")
     identity = experiment_hash(experiment)
     snapshot = read(found[0], identity)
+    if site and site not in snapshot.owners:
+        known = ", ".join(snapshot.owners) or "none has"
+        raise ConfigError(f"{run}: {site!r} has no parameters of its own (who has: {known})")
     shots = experiment.evaluation.shots
+    whose = f" of {site}" if site else ""
     return Source(
         with_weights(experiment, weights),
         snapshot,
-        f"{run.resolve().name} round {snapshot.round} ({identity[:12]})",
+        f"{run.resolve().name} round {snapshot.round}{whose} ({identity[:12]})",
         shots if isinstance(shots, int) else 0,
+        site,
     )
 
 

@@ -202,6 +202,7 @@ def _centralised(experiment: Experiment) -> Experiment:
     return _training(
         experiment,
         clients=Clients(partition="group", number=1),
+        personal=(),
         server=federation.server.model_copy(update=steps),
         fraction=1.0,
     )
@@ -221,4 +222,4 @@ def _alone(experiment: Experiment, site: str, **changes: object) -> Experiment:
     alone = experiment.model_copy(
         update={"data": data.model_copy(update={"sites": sites}), "protocol": protocol}
     )
-    return _training(alone, clients=Clients(), fraction=1.0, **changes)
+    return _training(alone, clients=Clients(), personal=(), fraction=1.0, **changes)

@@ -113,7 +113,7 @@ def measure(
 
     _use_one_thread()
     method = build_system(experiment).method
-    theta = _parameters(experiment, training, folder)
+    theta = _parameters(experiment, training, folder, site)
     device = resolve_device(experiment.device)
     theta = {name: value.to(device) for name, value in theta.items()}
     seen = experiment.model_dump_json(include=_SEEN)
@@ -154,7 +154,9 @@ def _site(experiment: Experiment, name: str) -> Site:
     return site
 
 
-def _parameters(experiment: Experiment, training: Training | None, folder: Path) -> Params:
+def _parameters(
+    experiment: Experiment, training: Training | None, folder: Path, site: str
+) -> Params:
     from bayfed.evaluation.checkpoint import read
     from bayfed.evaluation.system import build_system, parameters
 
@@ -162,7 +164,7 @@ def _parameters(experiment: Experiment, training: Training | None, folder: Path)
     if training is None:
         return method.initial(experiment.seed)
     snapshot = read(checkpoint_of(training, folder), experiment_hash(training.experiment))
-    return parameters(snapshot, method, experiment.seed)
+    return parameters(snapshot, method, experiment.seed, site)
 
 
 def _use_one_thread() -> None:

@@ -138,6 +138,31 @@ def test_training_goes_to_the_mean_of_the_clients(tmp_path: Path) -> None:
     torch.testing.assert_close(last(job).theta["w"], torch.ones(3), atol=0.1, rtol=0)
 
 
+def test_each_client_comes_to_itself_where_it_has_a_residual(tmp_path: Path) -> None:
+    federation = {"rounds": 60, "server": {"lr": 0.3, "optimizer": "sgd"}, "personal": ["w"]}
+    job = Job(fakes.experiment(**federation), tmp_path)
+    fakes.play(job)
+    snapshot = last(job)
+    # from 0 on both step along the gradients' mean, so each goes half of the way to it
+    torch.testing.assert_close(snapshot.theta["w"], torch.full((3,), 0.5), atol=0.1, rtol=0)
+    for client in range(3):
+        goal = torch.full((3,), float(client))
+        torch.testing.assert_close(snapshot.theta_of(f"site{client}")["w"], goal, atol=0.1, rtol=0)
+    # who does not train has nothing of its own, and is evaluated with what is shared
+    assert torch.equal(snapshot.theta_of("site3")["w"], snapshot.theta["w"])
+    auroc = {row[2]: row[4] for row in rows(job) if row[1] == 60}
+    assert min(auroc["site0"], auroc["site2"]) > 0.8 > auroc["site3"]
+
+
+def test_a_damaged_residual_is_refused(tmp_path: Path) -> None:
+    theta = {"w": torch.zeros(3), "b": torch.zeros(2)}
+    for personal in ({"site0/w": torch.zeros(4)}, {"site0/v": torch.zeros(3)}):
+        wrong = checkpoints.Snapshot(0, theta, {}, personal)
+        path = checkpoints.write(tmp_path, wrong, "identity")
+        with pytest.raises(CheckpointError, match="a client's own parameters"):
+            checkpoints.read(path, "identity")
+
+
 def test_the_first_round_by_hand(tmp_path: Path) -> None:
     server = {"lr": 0.5, "optimizer": "sgd", "aggregate": "parameters", "local_lr": 1.0}
     job = Job(fakes.experiment(rounds=1, server=server), tmp_path)
@@ -150,12 +175,14 @@ def test_the_first_round_by_hand(tmp_path: Path) -> None:
     torch.testing.assert_close(last(job).theta["w"], 0.5 * torch.stack(means).mean(dim=0))
 
 
+@pytest.mark.parametrize("personal", [(), ("w",)])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "yogi"])
 @pytest.mark.parametrize("halt", [("train", 1), ("train", 3), ("evaluate", 2), ("evaluate", 4)])
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, optimizer: str, halt: tuple[str, int]
+    tmp_path: Path, optimizer: str, halt: tuple[str, int], personal: tuple[str, ...]
 ) -> None:
-    settings = {"server": {"lr": 0.1, "optimizer": optimizer, "momentum": 0.5}, "fraction": 0.7}
+    server = {"lr": 0.1, "optimizer": optimizer, "momentum": 0.5, "memory": 0.8 * bool(personal)}
+    settings = {"server": server, "fraction": 0.7, "personal": personal}
     whole = Job(fakes.experiment(**settings), tmp_path / "a" / "run")
     fakes.play(whole)
     halted = Job(whole.experiment, tmp_path / "b" / "run")
@@ -404,6 +431,20 @@ def test_a_job_can_start_where_another_has_ended(tmp_path: Path) -> None:
     begun = checkpoints.read(checkpoints.path_of(second.out / "checkpoints", 0), None)
     assert torch.equal(begun.theta["w"], last(first).theta["w"])
     assert not torch.equal(last(second).theta["w"], begun.theta["w"])
+
+
+def test_who_goes_on_alone_goes_on_with_its_own_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Job(fakes.experiment(personal=["w"]), tmp_path / "first")
+    fakes.play(first)
+    ended = checkpoints.path_of(first.out / "checkpoints", 4)
+    monkeypatch.setattr(fakes, "SITES", 1)
+    fakes.install(monkeypatch)
+    alone = Job(fakes.experiment(rounds=0), tmp_path / "alone", measures=False, start=ended)
+    fakes.play(alone)
+    assert torch.equal(last(alone).theta["w"], last(first).theta_of("site0")["w"])
+    assert not torch.equal(last(alone).theta["w"], last(first).theta["w"])
 
 
 def test_a_start_that_does_not_fit_is_named(tmp_path: Path) -> None:

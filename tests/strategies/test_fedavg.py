@@ -15,13 +15,13 @@ from experiments.inprocess import InProcessGrid, flower_identity
 from strategies.fedavg import (
     Averaging,
     MetaFedAvg,
-    clipped,
     local_update,
     mismatch,
     weighted_mean,
 )
+from strategies.outer import Outer
 from strategies.server_optimizers import ServerOptimizer
-from strategies.task import Params
+from strategies.task import Params, clipped
 from strategies.wire import ARRAYS, METRICS, WEIGHT, Member, pack
 from tests.fakes import app
 
@@ -99,11 +99,11 @@ def test_what_does_not_fit_is_named(update: Params, reason: str) -> None:
     assert reason in str(mismatch(update, THETA))
 
 
-def strategy(**settings: Any) -> MetaFedAvg:
+def strategy(clip: float | None = None, **settings: Any) -> MetaFedAvg:
     members = [Member(c, f"site{c}", 100 + c) for c in range(2)]
     built = MetaFedAvg(
         Averaging(**{"episodes": 4, **settings}),
-        ServerOptimizer("sgd", 0.5),
+        Outer(ServerOptimizer("sgd", 0.5), clip),
         lambda _: members,
         lambda _: members,
     )

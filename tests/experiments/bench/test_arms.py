@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bayfed.config import Bench, Experiment, Protocol
+from bayfed.config import Arm, Bench, Experiment, Protocol
 from bayfed.errors import ConfigError
 from experiments.bench.arms import (
     choose_arms,
@@ -110,3 +110,12 @@ def test_finetuning_goes_on_from_the_federation() -> None:
     assert (tuned.rounds, tuned.total) == (2, 9)
     assert tuned.experiment.data.sites == ("bolt_00",)
     assert "+" not in tuned.folder
+
+
+@pytest.mark.parametrize("arm", ["local", "centralised", "federated+finetune"])
+def test_who_trains_without_others_has_nothing_personal(arm: Arm) -> None:
+    shared = experiment(federation={"personal": ["prior"]})
+    assert training_of(shared, "federated", 1).experiment.federation.personal == ("prior",)
+    found = training_of(shared, arm, 1, "bolt_00")
+    assert found.experiment.federation.personal == ()
+    assert (found.start is None) or found.start.experiment.federation.personal == ("prior",)
