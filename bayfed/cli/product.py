@@ -71,8 +71,7 @@ def fit_command(
     source, kind = _source(run, backbone, weights), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
     detector = Detector.fit(files_of([normals]), source, fpr, kind, frame, out.stem, keep_supports)
-    detector.save(out)
-    _found(detector, out)
+    _saved(detector, out)
 
 
 def score_command(
@@ -133,9 +132,7 @@ def calibrate_command(
 
     kind, detector = _kind(threshold), Detector.load(product, weights)
     good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
-    detector.calibrate(good, bad, fpr, kind)
-    detector.save(out or product)
-    _found(detector, out or product)
+    _saved(detector.calibrate(good, bad, fpr, kind), out or product)
 
 
 def update_command(
@@ -148,9 +145,11 @@ def update_command(
     from bayfed.product import Detector
     from bayfed.product.pictures import files_of
 
-    detector = Detector.load(product, weights).update(files_of([normals]))
-    detector.save(out or product)
-    _found(detector, out or product)
+    detector = Detector.load(product, weights)
+    before = detector.product.calibration
+    _saved(detector.update(files_of([normals])), out or product)
+    if len(before.normals) or len(before.defects):
+        _note("the images of the calibration were scored by the law before: calibrate again")
 
 
 def drift_command(
@@ -188,15 +187,19 @@ def explain_command(
         console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
-def _found(detector: Detector, path: Path) -> None:
+def _saved(detector: Detector, path: Path) -> None:
+    """Write a product and say what it is."""
+    detector.save(path)
     console = Console()
     for name, text in _facts(detector.product, path.stat().st_size).items():
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name in detector.suspects:
-        console.print(
-            f"warning: {name} does not look like the other good images (leave-one-out); is it a "
-            "defect?", style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        _note(f"{name} does not look like the other good images (leave-one-out); is it a defect?")
+
+
+def _note(text: str) -> None:
+    line = f"warning: {text}"
+    Console().print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _facts(product: Product, size: int) -> dict[str, str]:

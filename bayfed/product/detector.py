@@ -169,8 +169,9 @@ class Detector:
 
         The law is exactly that of a fit to all of them behind the head as it stands, hence the same
         as a new fit where no inner steps adapt the head. The old images keep their scores, given
-        fewer others, and the threshold is set anew from all scores. Proportions, region and tiles
-        stay those of the fit.
+        fewer others, and the threshold is set anew from all scores. What :meth:`calibrate` has
+        scored goes, since other images would be needed to score it by the new law. Proportions,
+        region and tiles stay those of the fit.
 
         Raises:
             ProductError: an image is there already.
@@ -310,8 +311,8 @@ class Detector:
         """Take the scores of the support as they are now, and set the threshold by them."""
         own = self.system.method.support_scores(self.adapted).double().numpy()
         calibration = self.product.calibration.with_own(own)
-        self.product = replace(self.product, calibration=calibration)
-        self.product = replace(self.product, threshold=self._at(calibration, fpr, kind))
+        threshold = self._at(calibration, fpr, kind)
+        self.product = replace(self.product, calibration=calibration, threshold=threshold)
 
     def _at(
         self, calibration: Calibration, fpr: float | None, kind: Kind | None

@@ -84,7 +84,9 @@ def test_calibrating_and_updating_write_another_product(product, tmp_path):
     assert len(file.read(product).calibration.normals) == 0
     assert "no drift" in call("drift", out, save(tmp_path / "new", goods(8, 300)))
     assert "drift:" in call("drift", product, save(tmp_path / "b", map(defect, range(8))), code=1)
-    call("update", product, more, "--out", out)
+    text = call("update", out, save(tmp_path / "seen", goods(2, 200)), "--out", out)
+    assert "calibrate again" in text
+    assert "calibrate again" not in call("update", product, more, "--out", out)
     assert len(file.read(out).provenance.images) == 31
 
 

@@ -80,6 +80,14 @@ def test_an_update_is_a_fit_to_all_images(source):
     np.testing.assert_allclose(own[0][4:], own[1][4:], rtol=1e-4, atol=1e-5)
 
 
+def test_an_update_promises_nothing_by_scores_of_the_law_before(detector):
+    detector.calibrate(goods(39, 100), [defect(i) for i in range(4)])
+    detector.update(goods(3, 6))
+    assert detector.product.threshold.kind is Kind.MODEL
+    assert "9 images tell" in detector.promise
+    assert detector.escapes is None
+
+
 def test_the_epistemic_share_falls_with_more_supports(source):
     shares = [
         np.mean([one.epistemic for one in Detector.fit(goods(k), source).score(goods(5, 50))])
