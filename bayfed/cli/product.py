@@ -66,11 +66,12 @@ def fit_command(
     """Fit a detector to the good images in NORMALS, about five."""
     from bayfed.product import Detector, Frame
     from bayfed.product.frame import parse_roi
-    from bayfed.product.pictures import files_of
+    from bayfed.product.pictures import files_of, text_of
 
     source, kind = _source(run, backbone, weights), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
-    detector = Detector.fit(files_of([normals]), source, fpr, kind, frame, out.stem, keep_supports)
+    files, name = files_of([normals]), text_of(out.stem)
+    detector = Detector.fit(files, source, fpr, kind, frame, name, keep_supports)
     _saved(detector, out)
 
 

@@ -159,6 +159,11 @@ class Detector:
         """Return the trunk outputs of pictures, as the method scores them."""
         return self._lens.query(pixels, places)
 
+    def warm(self) -> Detector:
+        """Trace the network now, so that no image waits for it."""
+        self._lens.warm()
+        return self
+
     def map_of(self, tokens: Tensor) -> Map:
         """Return values ``(t,)`` of an image's tokens as a map of the inspected part."""
         grid = self.system.encoder.grid

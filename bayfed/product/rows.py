@@ -103,8 +103,10 @@ class Results:
             )
 
     def _open(self, name: str) -> IO[str]:
-        try:
-            return (self._folder / name).open("w", encoding="utf-8", newline="")
+        try:  # a name whose bytes are no text is written with escapes
+            return (self._folder / name).open(
+                "w", encoding="utf-8", errors="backslashreplace", newline=""
+            )
         except OSError as error:
             raise ProductError(f"{self._folder / name}: {error.strerror}") from error
 

@@ -46,6 +46,7 @@ def stream(detector: Detector, paths: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ProductError: no threshold is set.
     """
+    detector.warm()
     waiting = iter(paths)
     with ThreadPoolExecutor(1) as reader:
 

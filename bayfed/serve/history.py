@@ -178,7 +178,7 @@ def _add(connection: sqlite3.Connection, entry: Entry) -> Record:
         "digest": entry.digest,
         "revision": entry.revision,
         "ms": entry.ms,
-        "error": entry.error,
+        "error": None if entry.error is None else cleaned(entry.error, LONGEST_NOTE),
         "threshold": entry.threshold,
     }
     if seen is not None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bayfed.cli.main import build
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
 from bayfed.product.streaming import stream
-from tests.product.conftest import defect, good, goods
+from tests.product.conftest import defect, good, goods, settings
 
 
 def save(folder, pictures):
@@ -49,6 +50,18 @@ def test_scoring_a_folder_writes_a_row_an_image(product, tmp_path):
     table = list(csv.DictReader((out / "scores.csv").open()))
     assert [row["score"] for row in table[:2]] == [str(row["score"]) for row in rows[:2]]
     assert len(list((out / "overlays").iterdir())) == len(list((out / "heatmaps").iterdir())) == 2
+
+
+def test_a_name_that_is_no_text_is_written_with_escapes(product, weights, tmp_path):
+    folder = save(tmp_path / "line", goods(2, 50))
+    (folder / "00.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    out = tmp_path / "out"
+    call("score", product, folder, "--out", out)
+    table = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8")))
+    assert table[1]["path"].endswith(r"caf\udce9.png")
+    fitted = Detector.fit(sorted(folder.iterdir()), settings(weights))
+    fitted.save(tmp_path / "part.bayfed")
+    assert file.read(tmp_path / "part.bayfed").provenance.images[1].name == table[1]["path"]
 
 
 def test_without_pictures_there_are_rows_alone(product, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 from bayfed.errors import ConfigError, DataError, ProductError, WeightsError
 from bayfed.product import Box, Decision, Detector, Frame, Kind, from_backbone
 from bayfed.product.fitting import FILE_BYTES
+from bayfed.product.source import build
 from tests.product.conftest import defect, good, goods, settings
 
 
@@ -159,6 +160,16 @@ def test_region_and_tiles_are_part_of_the_product(source, tmp_path):
     assert detector.score([outside])[0].score == detector.score([good(50)])[0].score
     with pytest.raises(DataError, match="do not hold the region 8,4,48,56"):
         detector.score([good(0, 32)])
+    Image.fromarray(good(0, 32)).save(tmp_path / "small.png")
+    with pytest.raises(DataError, match=r"small\.png: 32 x 32 pixels do not hold"):
+        Detector.fit([good(0), tmp_path / "small.png"], source, frame=frame)
+
+
+def test_after_warming_nothing_is_traced(source, monkeypatch):
+    detector = Detector.fit(goods(3), source)
+    detector = Detector(detector.product, build(source.experiment)).warm()
+    monkeypatch.setattr(torch.jit, "trace", None)
+    assert detector.score([good(50)])
 
 
 def test_tiles_count_as_more_observations(source):
