@@ -141,6 +141,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
             DataError: a picture does not hold the inspected part.
+            NumericalError: a score is not finite.
         """
         threshold = self._threshold()
         scores = self.scores(pixels, places)
@@ -152,8 +153,18 @@ class Detector:
         ]
 
     def scores(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Scores:
-        """Return the method's scores of pictures, without a threshold."""
-        return self.system.method.score(self.adapted, self.outputs(pixels, places), spread=True)
+        """Return the method's scores of pictures, without a threshold.
+
+        Raises:
+            DataError: a picture does not hold the inspected part.
+            NumericalError: a score is not finite.
+        """
+        outputs = self.outputs(pixels, places)
+        scores = self.system.method.score(self.adapted, outputs, spread=True)
+        for score, place in zip(scores.image, places, strict=True):
+            if not score.isfinite():
+                raise NumericalError(f"{place}: its score is {score:g}")
+        return scores
 
     def outputs(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Tensor:
         """Return the trunk outputs of pictures, as the method scores them."""

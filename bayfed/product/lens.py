@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,9 +14,10 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.data import Pixels
 from bayfed.data.turned import Poses, turn
+from bayfed.errors import DataError
 from bayfed.features import Encoder
 from bayfed.features.outputs import trunk_outputs
-from bayfed.features.preprocess import Shape, input_shape
+from bayfed.features.preprocess import LARGEST, Shape, input_shape
 from bayfed.product.frame import Frame
 
 
@@ -31,13 +33,17 @@ def usual_shape(
         places: What messages call them.
 
     Raises:
-        DataError: an image does not hold the inspected part.
+        DataError: an image does not hold the inspected part, or the part is too thin.
     """
     settings = experiment.backbone
     boxes = [frame.box(pixels.shape, at) for pixels, at in zip(images, places, strict=True)]
     if settings.aspect == "square":
         return settings.image_size, settings.image_size
-    return input_shape(median(box.height / box.width for box in boxes), settings.image_size)
+    ratio = median(box.height / box.width for box in boxes)
+    shape = input_shape(ratio, settings.image_size)
+    if math.prod(shape) > LARGEST:
+        raise DataError(f"{places[0]}: a height of {ratio:g} widths is no shape for a network")
+    return shape
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bayfed.cli.main import build
+from bayfed.errors import NumericalError
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
 from bayfed.product.streaming import stream
@@ -79,6 +80,20 @@ def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path
     assert [row.path.name for row in rows if row.error] == ["03.png"]
     alone = Detector.load(product).score([paths[7]])[0]
     assert rows[7].inspection.score == alone.score
+
+
+def test_a_picture_without_a_score_is_a_row_and_stops_no_other(product, tmp_path, monkeypatch):
+    paths, inspect = sorted(save(tmp_path / "line", goods(3, 50)).iterdir()), Detector.inspect
+
+    def failing(self, pixels, places):
+        if str(paths[1]) in places:
+            raise NumericalError(f"{paths[1]}: its score is nan")
+        return inspect(self, pixels, places)
+
+    monkeypatch.setattr(Detector, "inspect", failing)
+    rows = list(stream(Detector.load(product), paths))
+    assert [row.path for row in rows] == paths
+    assert [row.error for row in rows] == [None, f"{paths[1]}: its score is nan", None]
 
 
 def test_inspecting_needs_no_weights(product):

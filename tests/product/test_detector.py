@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from bayfed.errors import ConfigError, DataError, ProductError, WeightsError
-from bayfed.product import Box, Decision, Detector, Frame, Kind, from_backbone
+from bayfed.product import Box, Decision, Detector, Frame, Kind, Source, from_backbone
 from bayfed.product.fitting import FILE_BYTES
 from bayfed.product.source import build
 from tests.product.conftest import defect, good, goods, settings
@@ -200,6 +200,13 @@ def test_the_same_picture_twice_is_refused(source, detector):
         detector.update([good(0)])
     with pytest.raises(ProductError, match="has been fitted to"):
         detector.calibrate([good(0)])
+
+
+def test_a_hair_is_no_product(source):
+    hair = source.experiment.backbone.model_copy(update={"aspect": "product"})
+    thin = Source(source.experiment.model_copy(update={"backbone": hair}))
+    with pytest.raises(DataError, match="image 0: a height of 2e\\+07 widths"):
+        Detector.fit([np.full((20_000_000, 1), i, np.uint8) for i in range(2)], thin)
 
 
 def test_images_of_different_sizes_are_seen_alike(source):
