@@ -83,6 +83,10 @@ def score_command(
     ),
     weights: Weights = None,
     pictures: Annotated[bool, typer.Option(help="Draw heatmaps and overlays.")] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Remove the results of an earlier run in the folder."),
+    ] = False,
 ) -> None:
     """Score images; exit with 1 if one could not be scored."""
     from rich.progress import track
@@ -94,7 +98,7 @@ def score_command(
 
     files, detector = files_of(paths, below=True), Detector.load(product, weights)
     errors, console = Console(stderr=True), Console()
-    with Results(out, detector.scale, pictures) as results:
+    with Results(out, detector.scale, pictures, overwrite) as results:
         for row in track(stream(detector, files), "scoring", len(files), console=errors):
             results.add(row)
             if row.error is not None:

@@ -10,9 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bayfed.cli.main import build
-from bayfed.errors import NumericalError
+from bayfed.errors import NumericalError, ProductError
+from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
+from bayfed.product.rows import Results
 from bayfed.product.streaming import stream
 from tests.product.conftest import defect, good, goods, settings
 
@@ -69,6 +71,21 @@ def test_without_pictures_there_are_rows_alone(product, tmp_path):
     folder = save(tmp_path / "line", goods(5, 50))
     call("score", product, folder, "--out", tmp_path / "out", "--no-pictures")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scores.csv", "scores.jsonl"]
+
+
+def test_earlier_results_are_overwritten_only_if_asked_for(product, tmp_path):
+    out = tmp_path / "out"
+    call("score", product, save(tmp_path / "many", goods(3, 50)), "--out", out)
+    (out / "notes.txt").write_text("mine")
+    (out / "overlays" / "mine.png").write_text("mine")
+    one = save(tmp_path / "one", goods(1, 60))
+    with pytest.raises(ProductError, match="earlier run; --overwrite"):
+        Results(out, ColourScale(0, 1, None), pictures=True)
+    assert len((out / "scores.jsonl").read_text().splitlines()) == 3
+    call("score", product, one, "--out", out, "--overwrite")
+    assert len((out / "scores.jsonl").read_text().splitlines()) == 1
+    assert {p.name for p in (out / "overlays").iterdir()} == {"000000-00.png", "mine.png"}
+    assert (out / "notes.txt").exists()
 
 
 def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path):
