@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -80,8 +81,9 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
-        self._table.close()
+        for file in (self._lines, self._table):
+            with suppress(OSError):  # rows are flushed one by one; what the disk refused is said
+                file.close()
 
     def add(self, row: Row) -> None:
         """Write one row and its pictures."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +87,21 @@ def test_earlier_results_are_overwritten_only_if_asked_for(product, tmp_path):
     assert len((out / "scores.jsonl").read_text().splitlines()) == 1
     assert {p.name for p in (out / "overlays").iterdir()} == {"000000-00.png", "mine.png"}
     assert (out / "notes.txt").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_rows_before_it_are_kept(product, tmp_path):
+    paths = sorted(save(tmp_path / "line", goods(2, 50)).iterdir())
+    first, second = stream(Detector.load(product), paths)
+
+    def fill():
+        with Results(tmp_path / "out", ColourScale(0, 1, None), pictures=False) as results:
+            results.add(first)
+            results._table = Path("/dev/full").open("w")
+            results.add(second)
+
+    with pytest.raises(ProductError, match="/dev/full: No space left"):
+        fill()
+    assert (tmp_path / "out" / "scores.csv").read_text().count("\n") == 2
 
 
 def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path):
