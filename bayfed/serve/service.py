@@ -122,7 +122,11 @@ def open_service(settings: Settings, load: Load) -> Iterator[Service]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends: there is one writer."""
-    with (folder / "lock").open("w", encoding="utf-8") as file:
+    try:
+        file = (folder / "lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

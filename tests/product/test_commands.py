@@ -96,7 +96,7 @@ def test_a_full_disk_is_one_line_and_the_rows_before_it_are_kept(product, tmp_pa
     def fill():
         with Results(tmp_path / "out", ColourScale(0, 1, None), pictures=False) as results:
             results.add(first)
-            results._table = Path("/dev/full").open("w")
+            results._table = Path("/dev/full").open("w")  # noqa: SIM115
             results.add(second)
 
     with pytest.raises(ProductError, match="/dev/full: No space left"):
