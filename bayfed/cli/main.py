@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,6 +118,10 @@ def main() -> None:
     So is a signal, whose exit code is 128 and its number.
     """
     listen()
+    if not sys.warnoptions:  # torch and others speak to programmers, whatever a thread may do
+        warnings.simplefilter("ignore")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build()()
     except BayfedError as error:

@@ -66,13 +66,13 @@ def fit_command(
     """Fit a detector to the good images in NORMALS, about five."""
     from bayfed.product import Detector, Frame
     from bayfed.product.frame import parse_roi
-    from bayfed.product.pictures import files_of
+    from bayfed.product.pictures import files_of, text_of
 
     source, kind = _source(run, backbone, weights), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
-    detector = Detector.fit(files_of([normals]), source, fpr, kind, frame, out.stem, keep_supports)
-    detector.save(out)
-    _found(detector, out)
+    files, name = files_of([normals]), text_of(out.stem)
+    detector = Detector.fit(files, source, fpr, kind, frame, name, keep_supports)
+    _saved(detector, out)
 
 
 def score_command(
@@ -83,6 +83,10 @@ def score_command(
     ),
     weights: Weights = None,
     pictures: Annotated[bool, typer.Option(help="Draw heatmaps and overlays.")] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Remove the results of an earlier run in the folder."),
+    ] = False,
 ) -> None:
     """Score images; exit with 1 if one could not be scored."""
     from rich.progress import track
@@ -94,7 +98,7 @@ def score_command(
 
     files, detector = files_of(paths, below=True), Detector.load(product, weights)
     errors, console = Console(stderr=True), Console()
-    with Results(out, detector.scale, pictures) as results:
+    with Results(out, detector.scale, pictures, overwrite) as results:
         for row in track(stream(detector, files), "scoring", len(files), console=errors):
             results.add(row)
             if row.error is not None:
@@ -133,9 +137,7 @@ def calibrate_command(
 
     kind, detector = _kind(threshold), Detector.load(product, weights)
     good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
-    detector.calibrate(good, bad, fpr, kind)
-    detector.save(out or product)
-    _found(detector, out or product)
+    _saved(detector.calibrate(good, bad, fpr, kind), out or product)
 
 
 def update_command(
@@ -148,9 +150,11 @@ def update_command(
     from bayfed.product import Detector
     from bayfed.product.pictures import files_of
 
-    detector = Detector.load(product, weights).update(files_of([normals]))
-    detector.save(out or product)
-    _found(detector, out or product)
+    detector = Detector.load(product, weights)
+    before = detector.product.calibration
+    _saved(detector.update(files_of([normals])), out or product)
+    if len(before.normals) or len(before.defects):
+        _note("the images of the calibration were scored by the law before: calibrate again")
 
 
 def drift_command(
@@ -188,15 +192,19 @@ def explain_command(
         console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
-def _found(detector: Detector, path: Path) -> None:
+def _saved(detector: Detector, path: Path) -> None:
+    """Write a product and say what it is."""
+    detector.save(path)
     console = Console()
     for name, text in _facts(detector.product, path.stat().st_size).items():
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name in detector.suspects:
-        console.print(
-            f"warning: {name} does not look like the other good images (leave-one-out); is it a "
-            "defect?", style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        _note(f"{name} does not look like the other good images (leave-one-out); is it a defect?")
+
+
+def _note(text: str) -> None:
+    line = f"warning: {text}"
+    Console().print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _facts(product: Product, size: int) -> dict[str, str]:

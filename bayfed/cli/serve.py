@@ -29,6 +29,10 @@ def serve_command(
     data: Annotated[
         Path | None, typer.Option(help="Folder of history and images; else beside PRODUCT.")
     ] = None,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days that pictures and maps are kept; decisions stay. Else all."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Local weights of the backbone (safetensors).")
     ] = None,
@@ -41,4 +45,4 @@ def serve_command(
     from bayfed.serve.run import run
     from bayfed.serve.service import Settings
 
-    run(Settings(product, data, watch, host, token), port, loader(weights))
+    run(Settings(product, data, watch, host, token, keep_days), port, loader(weights))

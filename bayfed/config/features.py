@@ -44,7 +44,7 @@ class Backbone(Settings):
     image_size: Annotated[int, Field(ge=32, le=1024)] = 64
     aspect: Literal["square", "product"] = "square"
     """``product``: inputs keep the usual proportions of a site, at the area of the square."""
-    grid: Count = 16
+    grid: Annotated[int, Field(ge=1, le=256)] = 16
     smoothing: Annotated[int, Field(ge=1)] = 3
     contrast: Contrast | None = None
     trainable: Literal["head", "adapters", "all"] = "all"

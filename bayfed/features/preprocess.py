@@ -15,6 +15,9 @@ Shape = tuple[int, int]
 STEP = 16
 """Sides of an input that is no square are multiples of it, so that no stage cuts its map."""
 
+LARGEST = 2**22
+"""Pixels of an input, at most: a file that asks for more would end the process, not raise."""
+
 
 def input_shape(ratio: float, size: int) -> Shape:
     """Return the shape with about ``size ** 2`` pixels whose height over width is about ``ratio``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,11 @@ class Calibration:
         return share_interval(int((self.defects <= threshold.value).sum()), len(self.defects))
 
     def with_own(self, own: Floats) -> Calibration:
-        """Return the calibration of a support that has grown."""
-        return replace(self, own=own)
+        """Return the calibration of a support that has changed.
+
+        Scores of images beside it are those of the law before, and promise nothing of this one.
+        """
+        return Calibration(own, pooled=self.pooled, shots=self.shots)
 
     def law(self, kind: Kind, fpr: float, level: float | None = None) -> NullLaw:
         """Return the law of ``kind``.

@@ -141,6 +141,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
             DataError: a picture does not hold the inspected part.
+            NumericalError: a score is not finite.
         """
         threshold = self._threshold()
         scores = self.scores(pixels, places)
@@ -152,12 +153,27 @@ class Detector:
         ]
 
     def scores(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Scores:
-        """Return the method's scores of pictures, without a threshold."""
-        return self.system.method.score(self.adapted, self.outputs(pixels, places), spread=True)
+        """Return the method's scores of pictures, without a threshold.
+
+        Raises:
+            DataError: a picture does not hold the inspected part.
+            NumericalError: a score is not finite.
+        """
+        outputs = self.outputs(pixels, places)
+        scores = self.system.method.score(self.adapted, outputs, spread=True)
+        for score, place in zip(scores.image, places, strict=True):
+            if not score.isfinite():
+                raise NumericalError(f"{place}: its score is {score:g}")
+        return scores
 
     def outputs(self, pixels: Sequence[Pixels], places: Sequence[str]) -> Tensor:
         """Return the trunk outputs of pictures, as the method scores them."""
         return self._lens.query(pixels, places)
+
+    def warm(self) -> Detector:
+        """Trace the network now, so that no image waits for it."""
+        self._lens.warm()
+        return self
 
     def map_of(self, tokens: Tensor) -> Map:
         """Return values ``(t,)`` of an image's tokens as a map of the inspected part."""
@@ -169,8 +185,9 @@ class Detector:
 
         The law is exactly that of a fit to all of them behind the head as it stands, hence the same
         as a new fit where no inner steps adapt the head. The old images keep their scores, given
-        fewer others, and the threshold is set anew from all scores. Proportions, region and tiles
-        stay those of the fit.
+        fewer others, and the threshold is set anew from all scores. What :meth:`calibrate` has
+        scored goes, since other images would be needed to score it by the new law. Proportions,
+        region and tiles stay those of the fit.
 
         Raises:
             ProductError: an image is there already.
@@ -310,8 +327,8 @@ class Detector:
         """Take the scores of the support as they are now, and set the threshold by them."""
         own = self.system.method.support_scores(self.adapted).double().numpy()
         calibration = self.product.calibration.with_own(own)
-        self.product = replace(self.product, calibration=calibration)
-        self.product = replace(self.product, threshold=self._at(calibration, fpr, kind))
+        threshold = self._at(calibration, fpr, kind)
+        self.product = replace(self.product, calibration=calibration, threshold=threshold)
 
     def _at(
         self, calibration: Calibration, fpr: float | None, kind: Kind | None

@@ -10,7 +10,7 @@ from scipy import stats
 
 from bayfed.errors import ProductError
 from bayfed.metrics import Interval, ks_uniform, share_interval
-from bayfed.product.thresholds import percent
+from bayfed.product.thresholds import next_score, percent
 from bayfed.seeds import stream
 
 FEWEST = 5
@@ -113,8 +113,8 @@ def null_distances(number: int, reference: int) -> NDArray[np.float64]:
     random = stream(0, "drift", number, reference)
     known = random.standard_normal((SIMULATIONS, reference))
     new = random.standard_normal((SIMULATIONS, number))
-    scale = known.std(1, ddof=1) * np.sqrt(1 + 1 / reference)
-    t = (new - known.mean(1)[:, None]) / scale[:, None]
+    location, scale = next_score(known)
+    t = (new - location[:, None]) / scale[:, None]
     p = np.sort(stats.t.sf(t, reference - 1), axis=1)
     steps = np.arange(number + 1) / number
     above, below = steps[1:] - p, p - steps[:-1]

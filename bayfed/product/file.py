@@ -88,11 +88,11 @@ def check_params(path: Path, product: Product, method: KeptMethod) -> None:
     """Check that meta-parameters are those that ``method`` has.
 
     Raises:
-        ProductError: one is missing, unknown or of another shape.
+        ProductError: one is missing, unknown or of another shape or type.
     """
     expected = method.initial(product.experiment.seed)
-    shapes = {name: tuple(value.shape) for name, value in product.params.items()}
-    if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+    kinds = {name: (value.shape, value.dtype) for name, value in product.params.items()}
+    if kinds != {name: (value.shape, value.dtype) for name, value in expected.items()}:
         raise ProductError(f"{path}: its parameters are not those of its settings")
 
 

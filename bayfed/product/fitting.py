@@ -52,9 +52,10 @@ def fit_product(
     system = build(experiment, frame.tiles)
     method, poses = system.method, len(system.method.poses)
     params = _denser(source.params(method), frame.tiles**2)
-    shape = usual_shape(experiment, frame, pixels)
+    names = [good.name for good in goods]
+    shape = usual_shape(experiment, frame, pixels, names)
     lens = Lens(system.encoder, frame, shape, experiment.store.dtype)
-    outputs = lens.support(pixels, [good.name for good in goods], method.poses)
+    outputs = lens.support(pixels, names, method.poses)
     kept = _kept(method, experiment.method, params, outputs)
     outputs = outputs.reshape(-1, poses, *outputs.shape[1:])[kept].flatten(0, 1)
     adapted = method.adapt(params, outputs)

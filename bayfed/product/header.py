@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bayfed.config import Settings
+from bayfed.features.preprocess import LARGEST
 from bayfed.product.thresholds import Kind
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Side = Annotated[int, Field(ge=16, le=16_384)]
+Side = Annotated[int, Field(ge=1, le=LARGEST)]
 Text = Annotated[str, Field(max_length=4096)]
 
 
@@ -72,3 +74,10 @@ class Header(Settings):
     dark: float
     provenance: Origin
     digest: Sha256
+
+    @field_validator("shape")
+    @classmethod
+    def _fits_into_memory(cls, shape: tuple[int, int]) -> tuple[int, int]:
+        if math.prod(shape) > LARGEST:
+            raise ValueError(f"more than {LARGEST} pixels")
+        return shape

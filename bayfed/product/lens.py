@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,23 +14,36 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.data import Pixels
 from bayfed.data.turned import Poses, turn
+from bayfed.errors import DataError
 from bayfed.features import Encoder
 from bayfed.features.outputs import trunk_outputs
-from bayfed.features.preprocess import Shape, input_shape
+from bayfed.features.preprocess import LARGEST, Shape, input_shape
 from bayfed.product.frame import Frame
 
 
-def usual_shape(experiment: Experiment, frame: Frame, images: Sequence[Pixels]) -> Shape:
+def usual_shape(
+    experiment: Experiment, frame: Frame, images: Sequence[Pixels], places: Sequence[str]
+) -> Shape:
     """Return the shape of the network's input for a product that ``images`` show.
 
+    Args:
+        experiment: Its settings.
+        frame: The inspected part.
+        images: Of the support.
+        places: What messages call them.
+
     Raises:
-        DataError: an image does not hold the inspected part.
+        DataError: an image does not hold the inspected part, or the part is too thin.
     """
     settings = experiment.backbone
-    boxes = [frame.box(pixels.shape, f"image {i}") for i, pixels in enumerate(images)]
+    boxes = [frame.box(pixels.shape, at) for pixels, at in zip(images, places, strict=True)]
     if settings.aspect == "square":
         return settings.image_size, settings.image_size
-    return input_shape(median(box.height / box.width for box in boxes), settings.image_size)
+    ratio = median(box.height / box.width for box in boxes)
+    shape = input_shape(ratio, settings.image_size)
+    if math.prod(shape) > LARGEST:
+        raise DataError(f"{places[0]}: a height of {ratio:g} widths is no shape for a network")
+    return shape
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,11 @@ class Lens:
     frame: Frame
     shape: Shape
     dtype: str
+
+    def warm(self) -> None:
+        """Run the network once."""
+        nothing = np.zeros((1, 1, 3), np.uint8)
+        trunk_outputs(self.encoder.trunk, [nothing], self.shape, self.dtype, "warm-up")
 
     def query(self, images: Sequence[Pixels], places: Sequence[str]) -> Tensor:
         """Return ``(n, ...)`` trunk outputs, ``(n, tiles, ...)`` of more than one tile.

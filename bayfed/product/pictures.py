@@ -46,12 +46,17 @@ def pixels_of(picture: Picture, number: int = 0) -> Pixels:
 
 
 def place_of(picture: Picture, number: int) -> str:
-    """Return what a message calls ``picture``: its path, or its place among those given.
+    r"""Return what a message calls ``picture``: its path, or its place among those given.
 
-    >>> place_of(np.zeros(1), 3)
-    'image 3'
+    >>> place_of(np.zeros(1), 3), place_of("caf\udce9.png", 0)
+    ('image 3', 'caf\\udce9.png')
     """
-    return str(picture) if isinstance(picture, str | Path) else f"image {number}"
+    return text_of(picture) if isinstance(picture, str | Path) else f"image {number}"
+
+
+def text_of(path: str | Path) -> str:
+    """Return a path as text, with escapes where its bytes are none."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _from_array(values: NDArray[Any], place: str) -> Pixels:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -52,12 +53,16 @@ class Results:
         folder: Where they go.
         scale: Of the product.
         pictures: Whether heatmaps and overlays are drawn.
+        overwrite: Whether the results of an earlier run in the folder are removed first.
 
     Raises:
-        ProductError: a file cannot be written, such as on a full disk.
+        ProductError: there are earlier results, or a file cannot be written (a full disk).
     """
 
-    def __init__(self, folder: Path, scale: ColourScale, pictures: bool) -> None:
+    def __init__(
+        self, folder: Path, scale: ColourScale, pictures: bool, overwrite: bool = False
+    ) -> None:
+        clear(folder, overwrite)
         self._folder, self._scale, self._pictures = folder, scale, pictures
         self._number = 0
         self.counts: Counter[str] = Counter()
@@ -76,8 +81,9 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
-        self._table.close()
+        for file in (self._lines, self._table):
+            with suppress(OSError):  # rows are flushed one by one; what the disk refused is said
+                file.close()
 
     def add(self, row: Row) -> None:
         """Write one row and its pictures."""
@@ -103,8 +109,10 @@ class Results:
             )
 
     def _open(self, name: str) -> IO[str]:
-        try:
-            return (self._folder / name).open("w", encoding="utf-8", newline="")
+        try:  # a name whose bytes are no text is written with escapes
+            return (self._folder / name).open(
+                "w", encoding="utf-8", errors="backslashreplace", newline=""
+            )
         except OSError as error:
             raise ProductError(f"{self._folder / name}: {error.strerror}") from error
 
@@ -114,6 +122,27 @@ class Results:
             file.flush()
         except OSError as error:
             raise ProductError(f"{file.name}: {error.strerror}") from error
+
+
+def clear(folder: Path, overwrite: bool) -> None:
+    """Remove the results of an earlier run, and nothing else, if that is wanted.
+
+    Raises:
+        ProductError: there are some and it is not, or they cannot be removed.
+    """
+    earlier = [path for name in (JSON_LINES, TABLE) if (path := folder / name).exists()]
+    if earlier and not overwrite:
+        raise ProductError(
+            f"{folder}: holds the results of an earlier run; --overwrite removes them, --out names "
+            "another folder"
+        )
+    for part in (OVERLAYS, HEATMAPS):
+        earlier += (folder / part).glob("[0-9]" * 6 + "*-*.png")
+    try:
+        for path in earlier:
+            path.unlink()
+    except OSError as error:
+        raise ProductError(f"{error.filename}: {error.strerror}") from error
 
 
 def save_picture(path: Path, picture: Rgb) -> None:

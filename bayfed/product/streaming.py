@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bayfed.data import Pixels
 from bayfed.data.files import read_pixels
-from bayfed.errors import BayfedError, one_line
+from bayfed.errors import BayfedError, NumericalError, one_line
 from bayfed.product.detector import Detector
 from bayfed.product.inspection import Inspection
 
@@ -46,6 +46,7 @@ def stream(detector: Detector, paths: Iterable[Path]) -> Iterator[Row]:
     Raises:
         ProductError: no threshold is set.
     """
+    detector.warm()
     waiting = iter(paths)
     with ThreadPoolExecutor(1) as reader:
 
@@ -77,7 +78,12 @@ def _scored(detector: Detector, rows: Sequence[Row]) -> list[Row]:
         return list(rows)
     started = time.perf_counter()
     places = [str(row.path) for row in rows if row.pixels is not None]
-    found = iter(detector.inspect(pictures, places))
+    try:
+        found = iter(detector.inspect(pictures, places))
+    except NumericalError as error:
+        if len(rows) == 1:
+            return [Row(rows[0].path, error=one_line(error))]
+        return [done for row in rows for done in _scored(detector, [row])]
     each = 1000 * (time.perf_counter() - started) / len(pictures)
     return [
         row if row.pixels is None else Row(row.path, next(found), each, None, row.pixels)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bayfed.product.thresholds import next_score
+
 LEVEL = 0.05
 """Chance that one of the images is suspected where all are good."""
 
@@ -27,12 +29,9 @@ def suspicion(own: NDArray[np.float64]) -> NDArray[np.float64]:
     number = len(own)
     if number < 3:
         return np.ones(number)
-    p = np.ones(number)
-    for i in range(number):
-        others = np.delete(own, i)
-        spread = float(np.std(others, ddof=1)) * np.sqrt(1 + 1 / (number - 1))
-        if spread > 0:
-            p[i] = stats.t.sf((own[i] - others.mean()) / spread, number - 2)
+    location, scale = next_score(np.stack([np.delete(own, i) for i in range(number)]))
+    t = np.divide(own - location, scale, out=np.full(number, -np.inf), where=scale > 0)
+    p: NDArray[np.float64] = stats.t.sf(t, number - 2)
     return p
 
 

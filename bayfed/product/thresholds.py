@@ -77,6 +77,24 @@ def needs(scores: NDArray[np.float64]) -> None:
         raise ProductError("threshold: the good images all have the same score; are they copies?")
 
 
+def next_score(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Return location and scale of the Student-t law of the score after ``k`` normal ones.
+
+    .. math:: \frac{a - \bar a}{s \sqrt{1 + 1/k}} \sim t_{k - 1}
+
+    Args:
+        scores: ``(..., k)``.
+
+    Source: Gelman et al., Bayesian Data Analysis (2013), section 3.2.
+
+    >>> location, scale = next_score(np.array([1.0, 2.0, 3.0]))
+    >>> float(location), round(float(scale), 3)
+    (2.0, 1.155)
+    """
+    spread = scores.std(-1, ddof=1) * math.sqrt(1 + 1 / scores.shape[-1])
+    return scores.mean(-1), spread
+
+
 @dataclass(frozen=True)
 class PooledLaw:
     """The standardised scores of many products' good images; see :class:`ScoreHistogram`.
@@ -120,14 +138,10 @@ class PooledLaw:
 
 @dataclass(frozen=True)
 class StudentLaw:
-    r"""The predictive of a normal law whose mean and variance ``k`` scores tell.
-
-    .. math:: \frac{a - \bar a}{s \sqrt{1 + 1/k}} \sim t_{k - 1}
+    """The predictive of a normal law whose mean and variance ``k`` scores tell.
 
     Attributes:
         own: ``(k,)`` scores of good images, none of which had a part in its own score.
-
-    Source: Gelman et al., Bayesian Data Analysis (2013), section 3.2.
 
     >>> law = StudentLaw(np.array([1.0, 2.0, 3.0]))
     >>> round(law.threshold(0.05), 3)  # 2 + 2.920 * sqrt(4 / 3)
@@ -164,8 +178,8 @@ class StudentLaw:
 
     def _reference(self) -> tuple[float, float]:
         needs(self.own)
-        spread = float(np.std(self.own, ddof=1)) * math.sqrt(1 + 1 / len(self.own))
-        return float(np.mean(self.own)), spread
+        location, scale = next_score(self.own)
+        return float(location), float(scale)
 
 
 @dataclass(frozen=True)

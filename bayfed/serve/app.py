@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -40,7 +41,7 @@ def create_app(service: Service) -> FastAPI:
         metrics.refused.labels(str(answer.status_code)).inc()
         return answer
 
-    for kind in (BayfedError, HTTPException, RequestValidationError):
+    for kind in (BayfedError, HTTPException, RequestValidationError, FormParserError):
         app.add_exception_handler(kind, refuse)
     return app
 
@@ -54,4 +55,6 @@ def _answer(error: Exception) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+    if isinstance(error, FormParserError):
+        return JSONResponse({"error": f"damaged form: {error}"}, 400)
     raise error

@@ -15,7 +15,7 @@ def loader(weights: Path | None) -> Load:
     """Return what opens a product file, its backbone's weights from ``weights`` if given."""
 
     def load(path: Path) -> Fitted:
-        return Fitted(Detector.load(path, weights))
+        return Fitted(Detector.load(path, weights).warm())
 
     return load
 

@@ -36,6 +36,8 @@ VIEWS = {
     "reviewed": "SELECT * FROM items WHERE verdict IS NOT NULL ORDER BY reviewed DESC, id LIMIT ?",
 }
 """Lists of items: the latest, those a person is to decide, parts called ok for a spot check."""
+_LARGEST = 2**63 - 1
+"""Integer that SQLite can hold."""
 _PAGE = 500
 """Rows that an export reads at a time."""
 
@@ -163,7 +165,9 @@ def add_event(connection: sqlite3.Connection, kind: str, item: int | None, text:
 
 
 def _get(connection: sqlite3.Connection, item: int) -> Record:
-    row = connection.execute("SELECT * FROM items WHERE id = ?", (item,)).fetchone()
+    row = None
+    if 0 < item <= _LARGEST:
+        row = connection.execute("SELECT * FROM items WHERE id = ?", (item,)).fetchone()
     if row is None:
         raise MissingError(f"there is no item {item}")
     return record_of(row)
@@ -178,7 +182,7 @@ def _add(connection: sqlite3.Connection, entry: Entry) -> Record:
         "digest": entry.digest,
         "revision": entry.revision,
         "ms": entry.ms,
-        "error": entry.error,
+        "error": None if entry.error is None else cleaned(entry.error, LONGEST_NOTE),
         "threshold": entry.threshold,
     }
     if seen is not None:

@@ -51,6 +51,7 @@ class Learning:
 
     def __init__(self, path: Path, load: Load, database: Database, originals: Originals) -> None:
         self._path, self._load = path, load
+        self._candidate = path.with_name(f".next-{path.name}")
         self._database, self._originals = database, originals
 
     def count(self) -> int:
@@ -84,21 +85,21 @@ class Learning:
         if not taken:
             raise NothingNewError(next(iter(left_out.values())))
 
-        candidate = self._path.with_name(f".next-{self._path.name}")
         try:
             with storing():
-                product.save(candidate)
-                revision = revision_of(candidate)
+                product.save(self._candidate)
+                revision = revision_of(self._candidate)
                 self._intend(revision, taken)
                 write_atomic(previous_of(self._path), self._path.read_bytes())
-                write_atomic(self._path, candidate.read_bytes())
+                write_atomic(self._path, self._candidate.read_bytes())
         finally:
-            candidate.unlink(missing_ok=True)
+            self._candidate.unlink(missing_ok=True)
         self.settle()
         return Model(product, revision)
 
     def settle(self) -> None:
         """Mark as learned what the product file holds; forget an update that it does not hold."""
+        self._candidate.unlink(missing_ok=True)  # of an update that was killed
         revision = revision_of(self._path)
         with self._database.writing() as connection:
             for lesson in connection.execute("SELECT * FROM lessons").fetchall():

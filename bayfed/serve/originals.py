@@ -38,6 +38,22 @@ class Originals:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data)
 
+    def sweep(self) -> None:
+        """Remove what a process has begun to write and was killed over."""
+        with storing():
+            for partial in self._folder.glob("*/.*.partial"):
+                partial.unlink(missing_ok=True)
+
+    def folders(self) -> list[Path]:
+        """Return the folders that hold the images."""
+        return sorted(self._folder.glob("[0-9a-f][0-9a-f]"))
+
+    def older(self, folder: Path, time: float) -> list[Path]:
+        """Return the images in ``folder`` that were stored before ``time``."""
+        with storing():
+            found = [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]
+            return [path for path in found if path.stat().st_mtime < time]
+
     def read(self, digest: str) -> Pixels:
         """Return the image.
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 
+from bayfed.data import Pixels
+from bayfed.errors import DataError
 from bayfed.evaluation.heatmaps import SIDE, fitted, jpeg
 from bayfed.evaluation.plots import colour_bar
 from bayfed.product.overlay import LARGEST, SMALLEST, overlay
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals
+from bayfed.serve.records import Record
+from bayfed.serve.refusals import MissingError
 
 _KEPT = 128
 """Pictures kept in memory, of about 0.1 MB each."""
@@ -31,7 +35,7 @@ class Pictures:
     def _picture(self, item: int, small: bool) -> bytes:
         seen = self._history.seen(item)
         with self._few:
-            image = self._originals.read(seen.record.digest)
+            image = self._original(seen.record)
             longest = min(max(*image.shape[:2], SMALLEST), LARGEST)
             return jpeg(fitted(image, SIDE if small else longest))
 
@@ -40,9 +44,15 @@ class Pictures:
         if scale is None:
             return self.picture(item, small)
         with self._few:
-            image = self._originals.read(record.digest)
+            image = self._original(record)
             drawn = overlay(image, inspection, scale, legend=False)
             return jpeg(fitted(drawn, SIDE) if small else drawn)
+
+    def _original(self, record: Record) -> Pixels:
+        try:
+            return self._originals.read(record.digest)
+        except DataError:
+            raise MissingError(f"item {record.id}: its picture is no longer kept") from None
 
     def legend(self, item: int) -> str:
         """Return the colour scale of an item's overlay as SVG; without a map it is empty."""

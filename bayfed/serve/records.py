@@ -129,4 +129,9 @@ def cleaned(text: str, longest: int) -> str:
 
 def now() -> str:
     """Return the time, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return text_of_time(datetime.now(UTC))
+
+
+def text_of_time(time: datetime) -> str:
+    """Return a time in UTC as it is kept; the order of texts is that of times."""
+    return time.isoformat(timespec="milliseconds")

@@ -17,6 +17,7 @@ from bayfed.serve.learning import Learning, revision_of
 from bayfed.serve.originals import Originals
 from bayfed.serve.pictures import Pictures
 from bayfed.serve.product import Load
+from bayfed.serve.retention import Retention
 from bayfed.serve.uploads import Limits
 from bayfed.serve.watch import Watch
 from bayfed.serve.worker import CAPACITY, Model, Worker
@@ -30,6 +31,7 @@ class Settings:
         data: Folder of the history and the images; beside the product file if None.
         watch: Folder whose images are scored as they come.
         token: Needed unless ``host`` is this machine alone.
+        days: After which pictures and maps go; None = never.
         capacity: Images that may wait.
     """
 
@@ -38,6 +40,7 @@ class Settings:
     watch: Path | None = None
     host: str = LOOPBACK[0]
     token: str | None = None
+    days: float | None = None
     limits: Limits = field(default_factory=Limits)
     capacity: int = CAPACITY
 
@@ -97,6 +100,7 @@ def open_service(settings: Settings, load: Load) -> Iterator[Service]:
         database = Database(settings.folder / "history.sqlite")
         stack.callback(database.close)
         history, originals = History(database), Originals(settings.folder / "images")
+        originals.sweep()
         learning = Learning(settings.product, load, database, originals)
         learning.settle()
         worker = Worker(model, history, originals, settings.capacity)
@@ -106,6 +110,10 @@ def open_service(settings: Settings, load: Load) -> Iterator[Service]:
             watch = Watch(settings.watch, worker, history, database)
             watch.start()
             stack.callback(watch.stop)
+        if settings.days is not None:
+            retention = Retention(settings.days, worker, database, originals)
+            retention.start()
+            stack.callback(retention.stop)
         token = None if settings.token is None else Token(settings.token)
         pictures = Pictures(history, originals)
         yield Service(settings, history, worker, learning, pictures, token)
@@ -114,7 +122,11 @@ def open_service(settings: Settings, load: Load) -> Iterator[Service]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends: there is one writer."""
-    with (folder / "lock").open("w", encoding="utf-8") as file:
+    try:
+        file = (folder / "lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

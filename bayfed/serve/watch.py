@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bayfed.data.files import MAX_BYTES, SUFFIXES, header_of
 from bayfed.errors import BayfedError, DataError
+from bayfed.product.pictures import text_of
 from bayfed.serve.database import Database
 from bayfed.serve.history import History
 from bayfed.serve.originals import digest_of
@@ -70,7 +71,7 @@ class Watch:
         now = dict(images_under(self._folder))
         whole = {path: stamp for path, stamp in now.items() if self._before.get(path) == stamp}
         self._before = now
-        new = [path for path, stamp in whole.items() if self._done.get(path) != stamp]
+        new = [path for path, stamp in whole.items() if self._done.get(text_of(path)) != stamp]
         count = 0
         for start in range(0, len(new), AT_ONCE):
             if self._stop.is_set():
@@ -136,8 +137,9 @@ class Watch:
 
     def _remember(self, path: str, stamp: Stamp) -> None:
         with self._database.writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", (path, *stamp))
-        self._done[path] = stamp
+            row = text_of(path), *stamp
+            connection.execute("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", row)
+        self._done[text_of(path)] = stamp
 
 
 def images_under(folder: Path) -> list[tuple[str, Stamp]]:

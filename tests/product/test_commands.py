@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bayfed.cli.main import build
+from bayfed.errors import NumericalError, ProductError
+from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
+from bayfed.product.rows import Results
 from bayfed.product.streaming import stream
-from tests.product.conftest import defect, good, goods
+from tests.product.conftest import defect, good, goods, settings
 
 
 def save(folder, pictures):
@@ -51,10 +56,52 @@ def test_scoring_a_folder_writes_a_row_an_image(product, tmp_path):
     assert len(list((out / "overlays").iterdir())) == len(list((out / "heatmaps").iterdir())) == 2
 
 
+def test_a_name_that_is_no_text_is_written_with_escapes(product, weights, tmp_path):
+    folder = save(tmp_path / "line", goods(2, 50))
+    (folder / "00.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    out = tmp_path / "out"
+    call("score", product, folder, "--out", out)
+    table = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8")))
+    assert table[1]["path"].endswith(r"caf\udce9.png")
+    fitted = Detector.fit(sorted(folder.iterdir()), settings(weights))
+    fitted.save(tmp_path / "part.bayfed")
+    assert file.read(tmp_path / "part.bayfed").provenance.images[1].name == table[1]["path"]
+
+
 def test_without_pictures_there_are_rows_alone(product, tmp_path):
     folder = save(tmp_path / "line", goods(5, 50))
     call("score", product, folder, "--out", tmp_path / "out", "--no-pictures")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scores.csv", "scores.jsonl"]
+
+
+def test_earlier_results_are_overwritten_only_if_asked_for(product, tmp_path):
+    out = tmp_path / "out"
+    call("score", product, save(tmp_path / "many", goods(3, 50)), "--out", out)
+    (out / "notes.txt").write_text("mine")
+    (out / "overlays" / "mine.png").write_text("mine")
+    one = save(tmp_path / "one", goods(1, 60))
+    with pytest.raises(ProductError, match="earlier run; --overwrite"):
+        Results(out, ColourScale(0, 1, None), pictures=True)
+    assert len((out / "scores.jsonl").read_text().splitlines()) == 3
+    call("score", product, one, "--out", out, "--overwrite")
+    assert len((out / "scores.jsonl").read_text().splitlines()) == 1
+    assert {p.name for p in (out / "overlays").iterdir()} == {"000000-00.png", "mine.png"}
+    assert (out / "notes.txt").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_rows_before_it_are_kept(product, tmp_path):
+    paths = sorted(save(tmp_path / "line", goods(2, 50)).iterdir())
+    first, second = stream(Detector.load(product), paths)
+
+    def fill():
+        with Results(tmp_path / "out", ColourScale(0, 1, None), pictures=False) as results:
+            results.add(first)
+            results._table = Path("/dev/full").open("w")  # noqa: SIM115
+            results.add(second)
+
+    with pytest.raises(ProductError, match="/dev/full: No space left"):
+        fill()
+    assert (tmp_path / "out" / "scores.csv").read_text().count("\n") == 2
 
 
 def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path):
@@ -66,6 +113,20 @@ def test_a_stream_keeps_the_order_and_goes_on_after_a_bad_file(product, tmp_path
     assert [row.path.name for row in rows if row.error] == ["03.png"]
     alone = Detector.load(product).score([paths[7]])[0]
     assert rows[7].inspection.score == alone.score
+
+
+def test_a_picture_without_a_score_is_a_row_and_stops_no_other(product, tmp_path, monkeypatch):
+    paths, inspect = sorted(save(tmp_path / "line", goods(3, 50)).iterdir()), Detector.inspect
+
+    def failing(self, pixels, places):
+        if str(paths[1]) in places:
+            raise NumericalError(f"{paths[1]}: its score is nan")
+        return inspect(self, pixels, places)
+
+    monkeypatch.setattr(Detector, "inspect", failing)
+    rows = list(stream(Detector.load(product), paths))
+    assert [row.path for row in rows] == paths
+    assert [row.error for row in rows] == [None, f"{paths[1]}: its score is nan", None]
 
 
 def test_inspecting_needs_no_weights(product):
@@ -84,7 +145,9 @@ def test_calibrating_and_updating_write_another_product(product, tmp_path):
     assert len(file.read(product).calibration.normals) == 0
     assert "no drift" in call("drift", out, save(tmp_path / "new", goods(8, 300)))
     assert "drift:" in call("drift", product, save(tmp_path / "b", map(defect, range(8))), code=1)
-    call("update", product, more, "--out", out)
+    text = call("update", out, save(tmp_path / "seen", goods(2, 200)), "--out", out)
+    assert "calibrate again" in text
+    assert "calibrate again" not in call("update", product, more, "--out", out)
     assert len(file.read(out).provenance.images) == 31
 
 

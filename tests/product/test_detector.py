@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from bayfed.errors import ConfigError, DataError, ProductError, WeightsError
-from bayfed.product import Box, Decision, Detector, Frame, Kind, from_backbone
+from bayfed.product import Box, Decision, Detector, Frame, Kind, Source, from_backbone
 from bayfed.product.fitting import FILE_BYTES
+from bayfed.product.source import build
 from tests.product.conftest import defect, good, goods, settings
 
 
@@ -78,6 +79,14 @@ def test_an_update_is_a_fit_to_all_images(source):
     own = [d.product.calibration.own for d in (updated, fitted)]
     assert len(own[0]) == 7
     np.testing.assert_allclose(own[0][4:], own[1][4:], rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_promises_nothing_by_scores_of_the_law_before(detector):
+    detector.calibrate(goods(39, 100), [defect(i) for i in range(4)])
+    detector.update(goods(3, 6))
+    assert detector.product.threshold.kind is Kind.MODEL
+    assert "9 images tell" in detector.promise
+    assert detector.escapes is None
 
 
 def test_the_epistemic_share_falls_with_more_supports(source):
@@ -151,6 +160,16 @@ def test_region_and_tiles_are_part_of_the_product(source, tmp_path):
     assert detector.score([outside])[0].score == detector.score([good(50)])[0].score
     with pytest.raises(DataError, match="do not hold the region 8,4,48,56"):
         detector.score([good(0, 32)])
+    Image.fromarray(good(0, 32)).save(tmp_path / "small.png")
+    with pytest.raises(DataError, match=r"small\.png: 32 x 32 pixels do not hold"):
+        Detector.fit([good(0), tmp_path / "small.png"], source, frame=frame)
+
+
+def test_after_warming_nothing_is_traced(source, monkeypatch):
+    detector = Detector.fit(goods(3), source)
+    detector = Detector(detector.product, build(source.experiment)).warm()
+    monkeypatch.setattr(torch.jit, "trace", None)
+    assert detector.score([good(50)])
 
 
 def test_tiles_count_as_more_observations(source):
@@ -181,6 +200,13 @@ def test_the_same_picture_twice_is_refused(source, detector):
         detector.update([good(0)])
     with pytest.raises(ProductError, match="has been fitted to"):
         detector.calibrate([good(0)])
+
+
+def test_a_hair_is_no_product(source):
+    hair = source.experiment.backbone.model_copy(update={"aspect": "product"})
+    thin = Source(source.experiment.model_copy(update={"backbone": hair}))
+    with pytest.raises(DataError, match="image 0: a height of 2e\\+07 widths"):
+        Detector.fit([np.full((20_000_000, 1), i, np.uint8) for i in range(2)], thin)
 
 
 def test_images_of_different_sizes_are_seen_alike(source):

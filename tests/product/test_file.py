@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bayfed.errors import BayfedError, ProductError
+from bayfed.errors import BayfedError, NumericalError, ProductError
 from bayfed.evaluation.checkpoint import digest
 from bayfed.product import Detector, file
 from tests import toys
@@ -75,7 +75,8 @@ def test_a_newer_schema_is_named(path, tmp_path):
 @pytest.mark.parametrize(
     "header",
     [
-        {"shape": [64]}, {"dark": None}, {"unknown": 1}, {"dark": float("nan")},
+        {"shape": [64]}, {"shape": [16384, 16384]},
+        {"dark": None}, {"unknown": 1}, {"dark": float("nan")},
         {"threshold": {"kind": "magic", "fpr": 0.1, "value": 1.0, "promise": ""}},
         {"threshold": {"kind": "model", "fpr": 2.0, "value": 1.0, "promise": ""}},
     ],
@@ -86,7 +87,11 @@ def test_a_header_that_is_wrong(path, tmp_path, header):
 
 @pytest.mark.parametrize(
     "header",
-    [{"settings": {"backbone": {"name": 3}}}, {"frame": {"roi": None, "tiles": 99}}],
+    [
+        {"settings": {"backbone": {"name": 3}}},
+        {"settings": {"backbone": {"grid": 10**6}}},
+        {"frame": {"roi": None, "tiles": 99}},
+    ],
 )
 def test_settings_that_are_wrong(path, tmp_path, header):
     refuse(changed(path, tmp_path / "wrong.bayfed", **header), "settings|tiles")
@@ -108,10 +113,18 @@ def test_tensors_that_are_not_finite(path, tmp_path):
         ("fitted/support.mean", torch.zeros(4, 3)), ("fitted/scores", torch.zeros(())),
         ("fitted/support.scatter", torch.zeros(4, 7)), ("params/head.weight", torch.eye(3)),
         ("params/prior.mean", torch.zeros(0)),
+        ("params/score.inflation", torch.zeros((), dtype=torch.int64)),
     ],
 )  # fmt: skip
 def test_tensors_of_a_wrong_shape(path, tmp_path, name, value):
     refuse(changed(path, tmp_path / "shape.bayfed", {name: value}), "fit|settings", load=True)
+
+
+def test_a_score_that_is_no_number_is_no_decision(path, tmp_path):
+    huge = {"params/score.inflation": torch.tensor(3e38)}
+    detector = Detector.load(changed(path, tmp_path / "huge.bayfed", huge))
+    with pytest.raises(NumericalError, match=r"image 0: its score is -?(inf|nan)"):
+        detector.score(goods(1))
 
 
 def test_another_backbone_is_refused(path, tmp_path, weights):

@@ -117,6 +117,15 @@ def test_a_second_service_on_the_same_history_is_refused(settings: Settings) -> 
         pass
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(settings: Settings) -> None:
+    (settings.folder / "lock").mkdir(parents=True)
+    with (
+        pytest.raises(ConfigError, match=f"{settings.folder}: "),
+        open_service(settings, Lamp.load),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("content", "words"), [(b"no database" * 100, "no history"), (None, "schema 99")]
 )

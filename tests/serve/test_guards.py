@@ -113,6 +113,15 @@ def test_no_path_leads_to_other_files(client: TestClient, path: str) -> None:
     assert client.get(path).status_code in (404, 422)
 
 
+@pytest.mark.parametrize("path", ["/score", "/login"])
+@pytest.mark.parametrize("boundary", ["x", "x" * 300])
+def test_a_damaged_form_is_refused(client: TestClient, path: str, boundary: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    answer = client.post(path, content=b"\xff\xfe", headers=headers)
+    assert answer.status_code == 400
+    assert "damaged form" in answer.json()["error"]
+
+
 def test_names_and_notes_stay_text_and_out_of_paths(client: TestClient, service: Service) -> None:
     name = "../../<img src=x onerror=alert(1)>\x00\u202e.png"
     form = [("images", (name, png(0.55)))]

@@ -26,6 +26,13 @@ def judge(client: TestClient, item: int, verdict: str, note: str = "") -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("item", [-1, 0, 7, 2**63, 10**30])
+def test_an_item_that_is_not_there_is_said_so(client: TestClient, item: int) -> None:
+    for path in (f"/items/{item}", f"/items/{item}/picture.jpg"):
+        assert client.get(path).status_code == 404
+    assert client.post(f"/items/{item}/review", json={"verdict": "good"}).status_code == 404
+
+
 def listed(client: TestClient, view: str) -> list[int]:
     return [item["id"] for item in client.get("/items", params={"view": view}).json()]
 

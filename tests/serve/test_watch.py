@@ -105,6 +105,15 @@ def test_an_unreadable_file_is_recorded_with_the_reason_and_stops_nobody(
     assert errors["e.png"] is None
 
 
+def test_a_name_that_is_no_text_is_recorded_once(settings: Settings, folder: Path) -> None:
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(png(0.3))
+    (folder / os.fsdecode(b"text\xe9.png")).write_text("no image")
+    for expected in ([0, 2, 0], [0, 0, 0]):
+        with watching(settings, folder) as (watched, service):
+            assert [watched.look(), watched.look(), watched.look()] == expected
+            assert sorted(names(service)) == ["caf?.png", "text?.png"]
+
+
 def test_other_files_and_links_out_of_the_folder_are_left(
     settings: Settings, folder: Path, tmp_path: Path
 ) -> None:
