@@ -12,6 +12,7 @@ from torch import Tensor
 from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.calibrate import pooled_histogram, pooled_spread
 from bayfed.metrics import Interval, share_interval
+from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import (
     FEWEST,
     FenceLaw,
@@ -58,6 +59,10 @@ class Calibration:
     def good(self) -> Floats:
         """The scores that a model is fitted to: of images beside the support, else its own."""
         return self.normals if len(self.normals) >= FEWEST else self.own
+
+    def suspects(self) -> list[int]:
+        """Return the images of the support that do not look like the others."""
+        return suspects(self.own, pooled_spread(self.pooled) if self.pooled else None)
 
     def escapes(self, threshold: Threshold) -> Interval | None:
         """Return the share of the known defects that are not above it; None without any."""

@@ -30,7 +30,6 @@ from bayfed.product.pictures import Picture, pixels_of, place_of
 from bayfed.product.product import Product, now
 from bayfed.product.regions import regions_of
 from bayfed.product.source import Source, System, build, from_run, with_weights
-from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import Kind, NullLaw
 
 CHUNK = 8
@@ -306,7 +305,7 @@ class Detector:
     def suspects(self) -> tuple[str, ...]:
         """Names of the good images that do not look like the others."""
         images = self.product.provenance.images
-        return tuple(images[i].name for i in suspects(self.product.calibration.own))
+        return tuple(images[i].name for i in self.product.calibration.suspects())
 
     def law(self) -> NullLaw:
         """Return the law of good parts' scores that the threshold rests on.

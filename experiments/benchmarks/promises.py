@@ -10,7 +10,7 @@ the support; test images measure, and only that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +38,6 @@ from bayfed.product.calibration import Calibration
 from bayfed.product.decide import decide, share_of_parameters
 from bayfed.product.inspection import Decision
 from bayfed.product.source import build, from_backbone
-from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import Kind
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 
@@ -60,8 +59,8 @@ class Measured:
     beside: Tensor
     good: Scores
     defects: Scores
-    noticed: bool | None
-    """Whether a defect in the place of the last image would be noticed."""
+    spoilt: Tensor
+    """``own`` with a defect in the place of the last image."""
 
 
 def main(
@@ -120,13 +119,8 @@ def measure(
             ]
             yield Measured(
                 site.name, site.family, method.support_scores(adapted), scored[0].image,
-                scored[1], scored[2], noticed(method.support_scores(other)),
+                scored[1], scored[2], method.support_scores(other),
             )  # fmt: skip
-
-
-def noticed(own: Tensor) -> bool:
-    """Return whether the last image is suspected, and no other."""
-    return suspects(own.double().numpy()) == [len(own) - 1]
 
 
 def scores_of(
@@ -214,7 +208,8 @@ def report(console: Console, found: Sequence[Measured], shots: int) -> None:
     print_table(console, title, headings, rows)
     headings = ("threshold", "good to review", "defects to review", "false alarms", "escapes")
     print_table(console, "what is left where a person reviews", headings, reviews)
-    print_suspects(console, found)
+    print_suspects(console, found, pooled)
+    print_epistemic(console, found)
 
 
 def over(outcomes: Mapping[str, Sequence[Outcome]], name: str) -> Interval:
@@ -249,18 +244,34 @@ def review_row(
     return (f"{kind.value} {100 * fpr:g} %", *(text(over(outcomes, name)) for name in names))
 
 
-def print_suspects(console: Console, found: Sequence[Measured]) -> None:
+def print_suspects(
+    console: Console, found: Sequence[Measured], pooled: Mapping[str, Mapping[str, Tensor]]
+) -> None:
     """Print how often a defect in a support is noticed, and a good support suspected."""
-    wrong = np.mean([bool(suspects(one.own.double().numpy())) for one in found])
-    right = np.mean([bool(one.noticed) for one in found])
+    last = len(found[0].own) - 1
+    for title, sums in (("alone", {}), ("with the spread at other products", pooled)):
+        known = [
+            Calibration(one.own.double().numpy(), pooled=sums.get(one.family, {})) for one in found
+        ]
+        wrong = np.mean([bool(c.suspects()) for c in known])
+        spoilt = [
+            replace(c, own=one.spoilt.double().numpy()) for c, one in zip(known, found, strict=True)
+        ]
+        right = np.mean([c.suspects() == [last] for c in spoilt])
+        console.print(
+            f"{title}: a defect among the supports is noticed in {100 * right:.0f} % of the draws, "
+            f"supports of good images are suspected in {100 * wrong:.0f} %"
+        )
+
+
+def print_epistemic(console: Console, found: Sequence[Measured]) -> None:
+    """Print how much of the uncertainty comes from the few supports."""
     shares = [
         share_of_parameters(a, b)
         for one in found
         if one.good.spread is not None
         for a, b in zip(*(part.tolist() for part in one.good.spread), strict=True)
     ]
-    console.print(f"a defect among the supports is noticed in {100 * right:.0f} % of the draws")
-    console.print(f"a support of good images is suspected in {100 * wrong:.0f} %")
     console.print(f"epistemic share of good test images: median {np.median(shares):.2f}")
 
 

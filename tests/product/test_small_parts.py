@@ -1,9 +1,12 @@
 """Frames, regions, decisions, suspects, log-odds and drift."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from bayfed.errors import ConfigError, DataError, ProductError
 from bayfed.product.decide import decide
@@ -13,7 +16,7 @@ from bayfed.product.inspection import Decision
 from bayfed.product.odds import fit_odds
 from bayfed.product.pictures import files_of
 from bayfed.product.regions import regions_of
-from bayfed.product.suspects import suspects
+from bayfed.product.suspects import suspects, suspicion
 from bayfed.seeds import stream
 
 
@@ -101,6 +104,23 @@ def test_good_supports_are_rarely_suspected():
     random = stream(0, "suspects")
     assert np.mean([bool(suspects(random.standard_normal(5))) for _ in range(2000)]) < 0.06
     assert suspects(np.array([1.0, 5.0])) == []
+
+
+@given(st.floats(0.2, 5.0))
+def test_the_spread_at_other_products_is_worth_four_scores(spread: float) -> None:
+    own = np.array([0.3, -0.2, 0.1, 0.9])
+    p = suspicion(own, spread)
+    for i, score in enumerate(own):
+        others = np.delete(own, i)
+        squares = ((others - others.mean()) ** 2).sum() + 4 * spread**2
+        t = (score - others.mean()) / math.sqrt(squares / 6 * (1 + 1 / 3))
+        assert p[i] == pytest.approx(float(stats.t.sf(t, 6)))
+
+
+def test_a_known_spread_tells_a_defect_that_widens_its_own_law() -> None:
+    own = np.array([0.0, 0.5, -0.5, 0.4, 2.0])
+    assert suspects(own) == []
+    assert suspects(own, spread=0.2) == [4]
 
 
 def test_log_odds_agree_with_newtons_method():
