@@ -86,7 +86,7 @@ def read(path: Path, experiment: str | None) -> Snapshot:
         raise CheckpointError(f"{path}: schema {header.get('schema')}, {SCHEMA} is expected")
     if experiment is not None and header.get("experiment") != experiment:
         raise CheckpointError(f"{path}: belongs to an experiment with other settings")
-    groups = {group: _group(tensors, group) for group in GROUPS}
+    groups = {group: group_of(tensors, group) for group in GROUPS}
     return Snapshot(round=numbers[0], history=numbers[1], **groups)
 
 
@@ -98,6 +98,12 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return hashed.hexdigest()
 
 
-def _group(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
+def group_of(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
+    """Return the tensors of a group, by their names in it.
+
+    >>> sum_, count = Tensor([1.0]), Tensor([2.0])
+    >>> group_of({"theta/sum": sum_, "statistics/count": count}, "statistics")
+    {'count': tensor([2.])}
+    """
     prefix = f"{group}/"
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

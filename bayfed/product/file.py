@@ -24,8 +24,7 @@ from bayfed.data import Pixels
 from bayfed.data.files import to_rgb
 from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.atomic import write_atomic
-from bayfed.evaluation.checkpoint import digest
-from bayfed.features import Params
+from bayfed.evaluation.checkpoint import digest, group_of
 from bayfed.methods.base import KeptMethod
 from bayfed.product.calibration import Calibration, Threshold
 from bayfed.product.frame import Box, Frame
@@ -117,11 +116,6 @@ def _tensors(product: Product) -> dict[str, Tensor]:
     return {name: v.detach().cpu().contiguous() for name, v in (found | pictures).items()}
 
 
-def _group(tensors: dict[str, Tensor], group: str) -> Params:
-    prefix = f"{group}/"
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
 def _png(pixels: Pixels) -> Tensor:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -172,12 +166,12 @@ def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
         experiment=experiment,
         frame=Frame(Box(*header.frame.roi) if header.frame.roi else None, header.frame.tiles),
         shape=header.shape,
-        params=_group(tensors, PARAMS),
-        fitted=_group(tensors, FITTED),
+        params=group_of(tensors, PARAMS),
+        fitted=group_of(tensors, FITTED),
         calibration=Calibration(
             np.array(scores.own, dtype=np.float64),
             np.array(scores.normals, dtype=np.float64),
-            _group(tensors, POOLED),
+            group_of(tensors, POOLED),
             scores.pooled_shots,
             np.array(scores.defects, dtype=np.float64),
         ),
@@ -190,5 +184,7 @@ def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
             origin.fitted,
             origin.updated,
         ),
-        supports=tuple(_picture(n, data) for n, data in sorted(_group(tensors, SUPPORTS).items())),
+        supports=tuple(
+            _picture(n, data) for n, data in sorted(group_of(tensors, SUPPORTS).items())
+        ),
     )
