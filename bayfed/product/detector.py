@@ -142,9 +142,16 @@ class Detector:
             DataError: a picture does not hold the inspected part.
             NumericalError: a score is not finite.
         """
-        threshold = self._threshold()
-        scores = self.scores(pixels, places)
-        p_values = self.law().p_value(scores)
+        self._threshold()  # before the work
+        return self.judged(self.scores(pixels, places), pixels)
+
+    def judged(self, scores: Scores, pixels: Sequence[Pixels]) -> list[Inspection]:
+        """Return what scores say of their pictures.
+
+        Raises:
+            ProductError: no threshold is set.
+        """
+        threshold, p_values = self._threshold(), self.law().p_value(scores)
         maps = self._maps(scores)
         return [
             self._inspection(scores, p_values, maps, i, pixels[i], threshold)
@@ -158,7 +165,14 @@ class Detector:
             DataError: a picture does not hold the inspected part.
             NumericalError: a score is not finite.
         """
-        outputs = self.outputs(pixels, places)
+        return self.scored(self.outputs(pixels, places), places)
+
+    def scored(self, outputs: Tensor, places: Sequence[str]) -> Scores:
+        """Return the method's scores of trunk outputs.
+
+        Raises:
+            NumericalError: a score is not finite.
+        """
         scores = self.system.method.score(self.adapted, outputs, spread=True)
         for score, place in zip(scores.image, places, strict=True):
             if not score.isfinite():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -19,14 +18,13 @@ from bayfed.features.views import refine
 from bayfed.folders import make_folder
 from bayfed.methods.fitted import View
 from bayfed.methods.folded import FoldedT
-from bayfed.product.detector import Detector
+from bayfed.product.detector import Detector, Map
 from bayfed.product.frame import Box, placed
 from bayfed.product.inspection import Inspection
 from bayfed.product.overlay import overlay
 from bayfed.product.rows import save_picture
 from bayfed.product.thresholds import percent
 
-Map = NDArray[np.float32]
 PATCH = 256
 """Side of a patch that is drawn, in pixels."""
 AROUND = 1.5
@@ -66,20 +64,21 @@ def explain(detector: Detector, pixels: Pixels, place: str = "image") -> Explana
         ProductError: no threshold is set, or the product has no map.
         DataError: the image does not hold the inspected part.
     """
-    (inspection,) = detector.inspect([pixels], [place])
     product, method = detector.product, detector.system.method
     outputs = detector.outputs([pixels], [place])
-    views = method.seen(detector.adapted, outputs)
-    if inspection.surprise is None:
+    scores = detector.scored(outputs, [place])
+    if scores.tokens is None:
         raise ProductError(f"product {product.name}: at the image grain there is no map to explain")
-    surprise = method.score(detector.adapted, outputs).tokens
-    whole = detector.map_of(surprise[0] if surprise is not None else torch.empty(0))
+    (inspection,) = detector.judged(scores, [pixels])
+    views = method.seen(detector.adapted, outputs)
+    surprise = scores.tokens[0]
+    whole = detector.map_of(surprise)
     shares = stage_shares(views, _widths(detector, views), product.frame.tiles**2)
     excess = whole - product.dark
     stages = {name: excess * detector.map_of(part) for name, part in shares.items()}
     box = product.frame.box(pixels.shape, place)
     row, column = (int(i) for i in np.unravel_index(int(whole.argmax()), whole.shape))
-    found = _nearest(detector, views[0], int(surprise[0].argmax()) if surprise is not None else 0)
+    found = _nearest(detector, views[0], int(surprise.argmax()))
     certain = float(method.score(method.certain(detector.adapted), outputs).image[0])
     nearest, name = found or (None, "")
     return Explanation(

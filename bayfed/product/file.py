@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ from bayfed.data import Pixels
 from bayfed.data.files import to_rgb
 from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.atomic import write_atomic
-from bayfed.evaluation.checkpoint import digest
-from bayfed.features import Params
+from bayfed.evaluation.checkpoint import digest, flat, nested
 from bayfed.methods.base import KeptMethod
 from bayfed.product.calibration import Calibration, Threshold
 from bayfed.product.frame import Box, Frame
@@ -111,15 +111,13 @@ def _open(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _tensors(product: Product) -> dict[str, Tensor]:
-    groups = {PARAMS: product.params, FITTED: product.fitted, POOLED: product.calibration.pooled}
-    found = {f"{group}/{name}": v for group, part in groups.items() for name, v in part.items()}
-    pictures = {f"{SUPPORTS}/{i:04d}": _png(p) for i, p in enumerate(product.supports)}
-    return {name: v.detach().cpu().contiguous() for name, v in (found | pictures).items()}
-
-
-def _group(tensors: dict[str, Tensor], group: str) -> Params:
-    prefix = f"{group}/"
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    groups = {
+        PARAMS: product.params,
+        FITTED: product.fitted,
+        POOLED: dict(product.calibration.pooled),
+        SUPPORTS: {f"{i:04d}": _png(pixels) for i, pixels in enumerate(product.supports)},
+    }
+    return {name: v.detach().cpu().contiguous() for name, v in flat(groups).items()}
 
 
 def _png(pixels: Pixels) -> Tensor:
@@ -166,18 +164,19 @@ def _header(product: Product, hashed: str) -> Header:
 
 def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
     origin, scores, limit = header.provenance, header.scores, header.threshold
+    groups: dict[str, Params] = defaultdict(dict, nested(tensors))
     experiment: Experiment = parse_experiment(header.settings, "settings")
     return Product(
         name=header.name,
         experiment=experiment,
         frame=Frame(Box(*header.frame.roi) if header.frame.roi else None, header.frame.tiles),
         shape=header.shape,
-        params=_group(tensors, PARAMS),
-        fitted=_group(tensors, FITTED),
+        params=groups[PARAMS],
+        fitted=groups[FITTED],
         calibration=Calibration(
             np.array(scores.own, dtype=np.float64),
             np.array(scores.normals, dtype=np.float64),
-            _group(tensors, POOLED),
+            groups[POOLED],
             scores.pooled_shots,
             np.array(scores.defects, dtype=np.float64),
         ),
@@ -190,5 +189,5 @@ def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
             origin.fitted,
             origin.updated,
         ),
-        supports=tuple(_picture(n, data) for n, data in sorted(_group(tensors, SUPPORTS).items())),
+        supports=tuple(_picture(name, data) for name, data in sorted(groups[SUPPORTS].items())),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bayfed.data import Pixels
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.detector import Detector
 from bayfed.product.inspection import Inspection
-from bayfed.serve.product import Load, Pixels
+from bayfed.serve.product import Load
 
 
 def loader(weights: Path | None) -> Load:

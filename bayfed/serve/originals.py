@@ -6,10 +6,10 @@ import hashlib
 import re
 from pathlib import Path
 
+from bayfed.data import Pixels
 from bayfed.data.files import read_pixels
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.serve.database import storing
-from bayfed.serve.product import Pixels
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

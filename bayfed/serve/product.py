@@ -6,13 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bayfed.data import Pixels
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Inspection
-
-Pixels = NDArray[np.uint8]
 
 
 class Product(Protocol):

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from bayfed.data import Pixels
 from bayfed.data.files import MAX_PIXELS, pixels_of
 from bayfed.errors import BayfedError, DataError, one_line
 from bayfed.product.inspection import Inspection
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals, digest_of
-from bayfed.serve.product import Pixels, Product
+from bayfed.serve.product import Product
 from bayfed.serve.records import Entry, Record, Source
 from bayfed.serve.refusals import BusyError, FailedError
 

@@ -29,7 +29,9 @@ from experiments.benchmarks.measure import Sample, goal, print_machine, wide_con
 FIT_GOAL, RATE_GOAL, BYTES_GOAL = 5.0, 15.0, 2_000_000
 """Seconds at most, images a second at least, bytes at most."""
 GROWTH_GOAL = 1.05
-"""Memory at the end of the stream over that at its first tenth, at most."""
+"""Memory at the end of the stream over that after its first part, at most."""
+PARTS = 20
+"""Of the stream, after each of which the memory is looked at."""
 MEGABYTE = 1e6
 
 
@@ -82,13 +84,13 @@ def measure_size(console: Console, detector: Detector) -> None:
 
 def measure_stream(console: Console, detector: Detector, files: list[Path], number: int) -> None:
     """Print images a second and the memory along the stream, files read and decoded."""
-    process, tenth = psutil.Process(), max(1, number // 10)
+    process, part = psutil.Process(), max(1, number // PARTS)
     rates, sizes = [], []
     started = time.perf_counter()
     for count, _ in enumerate(stream(detector, turns(files, number)), start=1):
-        if count % tenth == 0:
+        if count % part == 0:
             now = time.perf_counter()
-            rates.append(tenth / (now - started))
+            rates.append(part / (now - started))
             sizes.append(process.memory_info().rss)
             started = now
     rate = Sample(tuple(rates))
@@ -97,7 +99,7 @@ def measure_stream(console: Console, detector: Detector, files: list[Path], numb
     console.print(f"median: {reached}")
     growth = sizes[-1] / sizes[0]
     text = ", ".join(f"{size / MEGABYTE:.0f}" for size in sizes)
-    console.print(f"memory at each tenth, MB: {text}")
+    console.print(f"memory after every {part} images, MB: {text}")
     console.print(f"growth: {goal(growth, GROWTH_GOAL, 'times', digits=3)}")
 
 

@@ -23,13 +23,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bayfed.data.files import SUFFIXES
+from bayfed.errors import DataError
+from bayfed.product.pictures import files_of
 from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
 
 _COMMAND = "from bayfed.cli.main import main; main()"
@@ -100,11 +100,12 @@ def main(
     """Load a service with many clients and look for what got lost."""
     console = wide_console()
     print_machine(console)
-    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
-    pictures = [path.read_bytes() for path in islice(paths, _AT_MOST)]
-    if not pictures:
-        console.print(f"error: {images}: no images", markup=False)
-        raise typer.Exit(2)
+    try:
+        paths = files_of([images], below=True)
+    except DataError as error:
+        console.print(f"error: {error}", markup=False)
+        raise typer.Exit(2) from None
+    pictures = [path.read_bytes() for path in paths[:_AT_MOST]]
     extra = () if weights is None else ("--weights", str(weights))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bayfed.data import Pixels
 from bayfed.errors import DataError
 from bayfed.evaluation.heatmaps import ColourScale
 from bayfed.product.inspection import Decision, Inspection, Region
-from bayfed.serve.product import Pixels
 
 THRESHOLD, DOUBT = 0.5, 0.2
 

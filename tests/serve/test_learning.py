@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from bayfed.data import Pixels
 from bayfed.errors import DataError
 from bayfed.serve import learning
 from bayfed.serve.app import create_app
-from bayfed.serve.product import Pixels
 from bayfed.serve.service import Service, Settings, open_service
 from tests.serve.lamp import Lamp, png
 from tests.serve.test_reviewing import judge, score
