@@ -40,18 +40,25 @@ def _kind(text: str) -> Kind | None:
         raise ConfigError(f"threshold: {text!r} is none of {', '.join(Kind)}") from None
 
 
-def _source(run: Path | None, backbone: str | None, weights: Path | None) -> Source:
+def _source(run: Path | None, backbone: str | None, weights: Path | None, factory: str) -> Source:
     from bayfed.errors import ConfigError
     from bayfed.product import from_backbone, from_run
 
     if (run is None) == (backbone is None):
         raise ConfigError("fit: either --from RUN or --backbone NAME is needed")
-    return from_backbone(backbone, weights) if backbone else from_run(Path(run or ""), weights)
+    if backbone is not None and factory:
+        raise ConfigError("fit: --factory names a factory of a run, and goes with --from")
+    if backbone is not None:
+        return from_backbone(backbone, weights)
+    return from_run(Path(run or ""), weights, factory)
 
 
 def fit_command(
     normals: Annotated[Path, typer.Argument(help="Folder of good images.")],
     run: Annotated[Path | None, typer.Option("--from", help="Folder of a finished run.")] = None,
+    factory: Annotated[
+        str, typer.Option(help="Site of RUN whose own part of the parameters is used.")
+    ] = "",
     backbone: Annotated[str | None, typer.Option(help="A pretrained backbone instead.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Its weights (safetensors).")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path("product.bayfed"),
@@ -68,7 +75,7 @@ def fit_command(
     from bayfed.product.frame import parse_roi
     from bayfed.product.pictures import files_of, text_of
 
-    source, kind = _source(run, backbone, weights), _kind(threshold)
+    source, kind = _source(run, backbone, weights, factory), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
     files, name = files_of([normals]), text_of(out.stem)
     detector = Detector.fit(files, source, fpr, kind, frame, name, keep_supports)

@@ -164,7 +164,7 @@ def _header(product: Product, hashed: str) -> Header:
 
 def _product(header: Header, tensors: dict[str, Tensor]) -> Product:
     origin, scores, limit = header.provenance, header.scores, header.threshold
-    groups: dict[str, Params] = defaultdict(dict, nested(tensors))
+    groups: dict[str, dict[str, Tensor]] = defaultdict(dict, nested(tensors))
     experiment: Experiment = parse_experiment(header.settings, "settings")
     return Product(
         name=header.name,
