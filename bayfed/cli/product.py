@@ -65,8 +65,8 @@ def fit_command(
 ) -> None:
     """Fit a detector to the good images in NORMALS, about five."""
     from bayfed.product import Detector, Frame
-    from bayfed.product.frame import parse_roi
-    from bayfed.product.pictures import files_of
+    from bayfed.inference.frame import parse_roi
+    from bayfed.inference.pictures import files_of
 
     source, kind = _source(run, backbone, weights), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
@@ -88,9 +88,9 @@ def score_command(
     from rich.progress import track
 
     from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
-    from bayfed.product.rows import ERROR, Results
-    from bayfed.product.streaming import stream
+    from bayfed.inference.pictures import files_of
+    from bayfed.inference.rows import ERROR, Results
+    from bayfed.inference.streaming import stream
 
     files, detector = files_of(paths, below=True), Detector.load(product, weights)
     errors, console = Console(stderr=True), Console()
@@ -129,7 +129,7 @@ def calibrate_command(
 ) -> None:
     """Set the threshold anew, by more good images or another rate, without a new fit."""
     from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
+    from bayfed.inference.pictures import files_of
 
     kind, detector = _kind(threshold), Detector.load(product, weights)
     good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
@@ -146,7 +146,7 @@ def update_command(
 ) -> None:
     """Add good images to the posterior, in closed form and without the old images."""
     from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
+    from bayfed.inference.pictures import files_of
 
     detector = Detector.load(product, weights).update(files_of([normals]))
     detector.save(out or product)
@@ -161,7 +161,7 @@ def drift_command(
     """Test whether recent good images still look like the supports; exit with 1 if they do not."""
     from bayfed.product import Detector
     from bayfed.product.drift import summary
-    from bayfed.product.pictures import files_of
+    from bayfed.inference.pictures import files_of
 
     drift, console = Detector.load(product, weights).drift(files_of([recent])), Console()
     for text in (summary(drift), drift.advice):

@@ -14,21 +14,21 @@ from torch import Tensor
 from bayfed.data import Pixels
 from bayfed.errors import NumericalError, ProductError
 from bayfed.evaluation.gallery import scale_at
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
 from bayfed.methods import Scores
 from bayfed.metrics import Interval
 from bayfed.product import file
 from bayfed.product.calibration import Calibration, Floats, Threshold
-from bayfed.product.decide import decide, share_of_parameters
+from bayfed.inference.decide import decide, share_of_parameters
 from bayfed.product.drift import Drift, drift_of
 from bayfed.product.fitting import fit_product, opened, within_limit
-from bayfed.product.frame import Frame, placed
-from bayfed.product.inspection import Inspection
+from bayfed.inference.frame import Frame, placed
+from bayfed.inference.inspection import Inspection
 from bayfed.product.lens import Lens
 from bayfed.product.odds import fit_odds
-from bayfed.product.pictures import Picture, pixels_of, place_of
+from bayfed.inference.pictures import Picture, pixels_of, place_of
 from bayfed.product.product import Product, now
-from bayfed.product.regions import regions_of
+from bayfed.inference.regions import regions_of
 from bayfed.product.source import Source, System, build, from_run, with_weights
 from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import Kind, NullLaw
@@ -250,6 +250,11 @@ class Detector:
     def name(self) -> str:
         """Name of the product."""
         return self.product.name
+
+    @property
+    def frame(self) -> Frame:
+        """The part of an image that is inspected, and its tiles."""
+        return self.product.frame
 
     @property
     def fpr(self) -> float:

@@ -20,10 +20,10 @@ from bayfed.folders import make_folder
 from bayfed.methods.fitted import View
 from bayfed.methods.folded import FoldedT
 from bayfed.product.detector import Detector
-from bayfed.product.frame import Box, placed
-from bayfed.product.inspection import Inspection
-from bayfed.product.overlay import overlay
-from bayfed.product.rows import save_picture
+from bayfed.inference.frame import Box, placed
+from bayfed.inference.inspection import Inspection
+from bayfed.inference.overlay import overlay
+from bayfed.inference.rows import save_picture
 from bayfed.product.thresholds import percent
 
 Map = NDArray[np.float32]

@@ -28,7 +28,7 @@ from bayfed.evaluation.checkpoint import digest
 from bayfed.features import Params
 from bayfed.methods.base import KeptMethod
 from bayfed.product.calibration import Calibration, Threshold
-from bayfed.product.frame import Box, Frame
+from bayfed.inference.frame import Box, Frame
 from bayfed.product.header import SCHEMA, Header, Images, Limit, Origin, Region, Scores
 from bayfed.product.product import Good, Product, Provenance
 

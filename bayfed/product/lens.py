@@ -16,7 +16,7 @@ from bayfed.data.turned import Poses, turn
 from bayfed.features import Encoder
 from bayfed.features.outputs import trunk_outputs
 from bayfed.features.preprocess import Shape, input_shape
-from bayfed.product.frame import Frame
+from bayfed.inference.frame import Frame
 
 
 def usual_shape(experiment: Experiment, frame: Frame, images: Sequence[Pixels]) -> Shape:

@@ -11,7 +11,7 @@ from bayfed.data import Pixels
 from bayfed.features import Params
 from bayfed.features.preprocess import Shape
 from bayfed.product.calibration import Calibration, Threshold
-from bayfed.product.frame import Frame
+from bayfed.inference.frame import Frame
 
 
 class Good(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
 from bayfed.product.detector import Detector
-from bayfed.product.inspection import Inspection
+from bayfed.inference.inspection import Inspection
 from bayfed.serve.product import Load, Pixels
 
 

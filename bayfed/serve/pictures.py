@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 
-from bayfed.evaluation.heatmaps import SIDE, fitted, jpeg
+from bayfed.evaluation.colours import fitted
+from bayfed.evaluation.heatmaps import SIDE, jpeg
 from bayfed.evaluation.plots import colour_bar
-from bayfed.product.overlay import LARGEST, SMALLEST, overlay
+from bayfed.inference.overlay import LARGEST, SMALLEST, overlay
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Inspection
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Inspection
 
 Pixels = NDArray[np.uint8]
 

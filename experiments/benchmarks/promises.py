@@ -35,8 +35,8 @@ from bayfed.methods import Scores
 from bayfed.methods.base import KeptMethod, Spread
 from bayfed.metrics import Interval, mean_interval
 from bayfed.product.calibration import Calibration
-from bayfed.product.decide import decide, share_of_parameters
-from bayfed.product.inspection import Decision
+from bayfed.inference.decide import decide, share_of_parameters
+from bayfed.inference.inspection import Decision
 from bayfed.product.source import build, from_backbone
 from bayfed.product.suspects import suspects
 from bayfed.product.thresholds import Kind

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bayfed.cli.main import build
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
-from bayfed.product.streaming import stream
+from bayfed.inference.streaming import stream
 from tests.product.conftest import defect, good, goods
 
 

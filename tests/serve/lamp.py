@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from bayfed.errors import DataError
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Decision, Inspection, Region
 from bayfed.serve.product import Pixels
 
 THRESHOLD, DOUBT = 0.5, 0.2

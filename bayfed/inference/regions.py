@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
-from bayfed.product.frame import Box
-from bayfed.product.inspection import Region
+from bayfed.inference.frame import Box
+from bayfed.inference.inspection import Region
 
 FINER = 9
 """Cells a side into which a token is divided; odd, so that one lies where the token's value is."""
@@ -37,20 +36,40 @@ def regions_of(surprise: NDArray[np.float32], level: float, box: Box) -> tuple[R
     fine = np.asarray(Image.fromarray(surprise).resize((width, height), Image.Resampling.BILINEAR))
     # The highest token may lose its last digit in the interpolation.
     above = fine >= min(level, float(fine.max()))
-    labels = ndimage.label(above)[0]
-    found = [
-        _region(fine, labels == number, part, box)
-        for number, part in enumerate(ndimage.find_objects(labels), start=1)
-    ]
+    labels = labelled(above)
+    found = [_region(fine, labels == label, box) for label in np.unique(labels[above])]
     return tuple(sorted(found, key=lambda region: -region.peak))
 
 
-def _region(
-    fine: NDArray[np.float32], inside: NDArray[np.bool_], part: tuple[slice, ...], box: Box
-) -> Region:
+def labelled(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Give the cells of each part that is connected by sides one number, that of its first cell.
+
+    Every cell takes the lowest number among its neighbours', and then the one that the cell of
+    this number has, until nothing changes: few passes, since numbers travel in ever longer leaps.
+
+    Returns:
+        The number of cells outside ``mask``.
+
+    >>> labelled(np.array([[True, False, True], [True, False, True]])).tolist()
+    [[0, 6, 2], [0, 6, 2]]
+    """
+    nowhere = mask.size
+    labels = np.where(mask, np.arange(nowhere).reshape(mask.shape), nowhere)
+    while True:
+        near = np.pad(labels, 1, constant_values=nowhere)
+        sides = (near[:-2, 1:-1], near[2:, 1:-1], near[1:-1, :-2], near[1:-1, 2:])
+        lowest = np.where(mask, np.minimum.reduce([labels, *sides]), nowhere)
+        lowest = np.append(lowest, nowhere)[lowest]
+        if np.array_equal(lowest, labels):
+            return labels
+        labels = lowest
+
+
+def _region(fine: NDArray[np.float32], inside: NDArray[np.bool_], box: Box) -> Region:
     tall, wide = box.height / fine.shape[0], box.width / fine.shape[1]
-    top, bottom = (round(edge * tall) for edge in (part[0].start, part[0].stop))
-    left, right = (round(edge * wide) for edge in (part[1].start, part[1].stop))
+    rows, columns = np.nonzero(inside)
+    top, bottom = (round(int(edge) * tall) for edge in (rows.min(), rows.max() + 1))
+    left, right = (round(int(edge) * wide) for edge in (columns.min(), columns.max() + 1))
     return Region(
         box.x + left,
         box.y + top,
