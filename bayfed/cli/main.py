@@ -29,6 +29,7 @@ _LOCAL = {
     "update": "bayfed.cli.product:update_command",
     "drift": "bayfed.cli.product:drift_command",
     "explain": "bayfed.cli.product:explain_command",
+    "export": "bayfed.cli.export:export_command",
     "serve": "bayfed.cli.serve:serve_command",
 }
 _STUBS = {

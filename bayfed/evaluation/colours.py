@@ -88,7 +88,8 @@ def surprise_colours(
     index = np.minimum((position * len(table)).astype(int), len(table) - 1)
     under = np.broadcast_to(grey, position.shape)[..., None]
     mixed = (1.0 - PICTURE_SHARE) * table[index] + PICTURE_SHARE * under
-    return np.round(255.0 * mixed).astype(np.uint8)
+    rounded: Rgb = np.round(255.0 * mixed).astype(np.uint8)
+    return rounded
 
 
 def surprise_over(
@@ -122,7 +123,9 @@ def _edge(region: Mask, width: int) -> Mask:
     inside = region
     for _ in range(width):
         padded = np.pad(inside, 1, constant_values=True)
-        inside = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        inside = (
+            inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        )
     return region & ~inside
 
 

@@ -17,6 +17,7 @@ from bayfed.evaluation.colours import OUTLINE, ColourScale, Mask, Rgb, fitted, p
 SIDE = 288
 """Longest side of a tile, in pixels."""
 
+
 @dataclass(frozen=True, eq=False)
 class HeatmapCase:
     """One test image, its surprise map and what was decided."""

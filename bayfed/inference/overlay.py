@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bayfed.evaluation.colours import LEGEND_GREY, OUTLINE, ColourScale, Rgb, fitted, surprise_colours, surprise_over
+from bayfed.evaluation.colours import (
+    LEGEND_GREY,
+    OUTLINE,
+    ColourScale,
+    Rgb,
+    fitted,
+    surprise_colours,
+    surprise_over,
+)
 from bayfed.inference.inspection import Inspection, Region
 
 SMALLEST, LARGEST = 320, 1024

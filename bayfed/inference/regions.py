@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bayfed.inference.frame import Box
+from bayfed.inference.frame import Box, Frame, placed
 from bayfed.inference.inspection import Region
 
 FINER = 9
@@ -39,6 +39,25 @@ def regions_of(surprise: NDArray[np.float32], level: float, box: Box) -> tuple[R
     labels = labelled(above)
     found = [_region(fine, labels == label, box) for label in np.unique(labels[above])]
     return tuple(sorted(found, key=lambda region: -region.peak))
+
+
+def located(
+    surprise: NDArray[np.float32], frame: Frame, shape: tuple[int, ...], level: float, dark: float
+) -> tuple[NDArray[np.float32], tuple[Region, ...]]:
+    """Return the map of a whole image and its regions, from the map of the inspected part.
+
+    Args:
+        surprise: ``(h, w)`` of the part.
+        frame: Which part it is.
+        shape: ``(H, W, ...)`` of the image.
+        level: The threshold.
+        dark: Value outside the part.
+
+    Raises:
+        DataError: the image does not hold the part.
+    """
+    box = frame.box(shape, "image")
+    return placed(surprise, box, shape, dark), regions_of(surprise, level, box)
 
 
 def labelled(mask: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -13,6 +13,7 @@ from typing import Protocol
 from bayfed.data import Pixels
 from bayfed.data.files import read_pixels
 from bayfed.errors import BayfedError, one_line
+from bayfed.evaluation.colours import ColourScale
 from bayfed.inference.frame import Frame
 from bayfed.inference.inspection import Inspection
 
@@ -22,6 +23,10 @@ BATCH = 4
 
 class Inspector(Protocol):
     """What scores pictures: a fitted detector, or what was exported of it."""
+
+    @property
+    def scale(self) -> ColourScale:
+        """The one colour scale of all its maps."""
 
     @property
     def frame(self) -> Frame:
@@ -77,7 +82,7 @@ def _opened(inspector: Inspector, paths: Sequence[Path]) -> list[Row]:
 def _open(inspector: Inspector, path: Path) -> Row:
     try:
         pixels = read_pixels(path)
-        inspector.frame.cut(pixels, str(path))
+        inspector.frame.check(pixels.shape, str(path))
     except BayfedError as error:
         return Row(path, error=one_line(error))
     return Row(path, pixels=pixels)

@@ -17,13 +17,13 @@ from bayfed.errors import ProductError
 from bayfed.features.trunk import FrozenTrunk
 from bayfed.features.views import refine
 from bayfed.folders import make_folder
-from bayfed.methods.fitted import View
-from bayfed.methods.folded import FoldedT
-from bayfed.product.detector import Detector
 from bayfed.inference.frame import Box, placed
 from bayfed.inference.inspection import Inspection
 from bayfed.inference.overlay import overlay
 from bayfed.inference.rows import save_picture
+from bayfed.methods.fitted import View
+from bayfed.methods.folded import FoldedT
+from bayfed.product.detector import Detector
 from bayfed.product.thresholds import percent
 
 Map = NDArray[np.float32]

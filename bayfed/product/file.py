@@ -26,9 +26,9 @@ from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.checkpoint import digest
 from bayfed.features import Params
+from bayfed.inference.frame import Box, Frame
 from bayfed.methods.base import KeptMethod
 from bayfed.product.calibration import Calibration, Threshold
-from bayfed.inference.frame import Box, Frame
 from bayfed.product.header import SCHEMA, Header, Images, Limit, Origin, Region, Scores
 from bayfed.product.product import Good, Product, Provenance
 

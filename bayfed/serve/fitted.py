@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bayfed.evaluation.colours import ColourScale
-from bayfed.product.detector import Detector
 from bayfed.inference.inspection import Inspection
+from bayfed.product.detector import Detector
 from bayfed.serve.product import Load, Pixels
 
 

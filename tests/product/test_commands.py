@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bayfed.cli.main import build
+from bayfed.inference.streaming import stream
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
-from bayfed.inference.streaming import stream
 from tests.product.conftest import defect, good, goods
 
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from bayfed.errors import ConfigError, DataError, ProductError
 from bayfed.inference.decide import decide
-from bayfed.product.drift import drift_of, summary
 from bayfed.inference.frame import Box, Frame, parse_roi, placed
 from bayfed.inference.inspection import Decision
-from bayfed.product.odds import fit_odds
 from bayfed.inference.pictures import files_of
 from bayfed.inference.regions import regions_of
+from bayfed.product.drift import drift_of, summary
+from bayfed.product.odds import fit_odds
 from bayfed.product.suspects import suspects
 from bayfed.seeds import stream
 
