@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bayfed.features.preprocess import Shape
 
-BLOCK = 16
+BLOCK = 8
 """Outputs that share one cut of the input: few enough that most of their products are not by 0."""
 DIGITS, BITS = 6, 4
 """Of a weight before it is rounded, and bits of a digit: its division is exact in float32."""
@@ -55,32 +55,65 @@ def resampled(image: Tensor, shape: Shape, rows: Sequence[Span], columns: Sequen
     [9.0, 9.0, 9.0, 9.0]
     """
     height, width = shape
-    wide = _shrunk(image.transpose(0, 1), width, columns)
-    whole = _shrunk(wide.transpose(0, 1), height, rows)
+    wide = _narrower(image, width, columns)
+    whole = _lower(wide, height, rows)
     parts = whole.reshape(len(rows), height, len(columns), width, image.shape[2])
     return parts.transpose(1, 2).flatten(0, 1)
 
 
-def _shrunk(values: Tensor, outputs: int, spans: Sequence[Span]) -> Tensor:
-    """Bring spans of the first side of ``(m, k, c)`` to ``outputs`` places each, one below other.
+def _narrower(image: Tensor, outputs: int, spans: Sequence[Span]) -> Tensor:
+    """Bring spans of the columns of ``(H, W, c)`` to ``outputs`` each, side by side.
+
+    The picture is multiplied from the right, as its bytes lie, by matrices that leave channels
+    apart: it is never turned, which would take longer than the product.
 
     Returns:
-        ``(len(spans) * outputs, k, c)`` float32.
+        ``(H, len(spans) * outputs, c)`` float32 bytes.
     """
-    length = spans[0][1] - spans[0][0]
-    places, weights, unit = _weights(length, outputs)
-    high = (weights / 2**LOW).floor()
-    both = torch.cat([high, weights - high * 2**LOW], 1)  # (blocks, 2 * block, taps)
-    part = unit / 2**LOW
+    height, channels = image.shape[0], image.shape[2]
+    places, weights, unit = _weights(spans[0][1] - spans[0][0], outputs)
+    blocks, taps = places.shape
+    apart = torch.eye(channels)[:, None, :]
+    parts = _parts(weights).transpose(1, 2)
+    both = (parts[:, :, None, :, None] * apart).reshape(
+        blocks, taps * channels, parts.shape[2] * channels
+    )
     found = []
     for start, _ in spans:
-        cut = values.index_select(0, (places + start).flatten()).float()
-        sums = both @ cut.reshape(*places.shape, values.shape[1] * values.shape[2])
-        above, below = sums.chunk(2, dim=1)
-        total = above + (below / 2**LOW).floor() + part / 2
-        rounded = (total / part).floor().clamp(0, 255)
-        found.append(rounded.reshape(outputs, values.shape[1], values.shape[2]))
+        cut = image.index_select(1, (places + start).flatten())
+        cut = cut.reshape(height, blocks, taps * channels).transpose(0, 1).float()
+        narrow = _rounded((cut @ both).chunk(2, dim=2), unit)
+        found.append(narrow.transpose(0, 1).reshape(height, outputs, channels))
+    return torch.cat(found, 1)
+
+
+def _lower(image: Tensor, outputs: int, spans: Sequence[Span]) -> Tensor:
+    """Bring spans of the rows of ``(H, w, c)`` to ``outputs`` each, one below the other.
+
+    Returns:
+        ``(len(spans) * outputs, w, c)`` float32 bytes.
+    """
+    width, channels = image.shape[1:]
+    places, weights, unit = _weights(spans[0][1] - spans[0][0], outputs)
+    both, found = _parts(weights), []
+    for start, _ in spans:
+        cut = image.index_select(0, (places + start).flatten())
+        sums = both @ cut.reshape(*places.shape, width * channels)
+        found.append(_rounded(sums.chunk(2, dim=1), unit).reshape(outputs, width, channels))
     return torch.cat(found)
+
+
+def _parts(weights: Tensor) -> Tensor:
+    """Return the upper bits of ``(blocks, block, taps)`` weights, and below them the lower ones."""
+    high = (weights / 2**LOW).floor()
+    return torch.cat([high, weights - high * 2**LOW], 1)
+
+
+def _rounded(sums: Sequence[Tensor], unit: Tensor) -> Tensor:
+    """Return bytes from the sums by the upper and by the lower bits of weights."""
+    high, low = sums
+    part = unit / 2**LOW
+    return ((high + (low / 2**LOW).floor() + part / 2) / part).floor().clamp(0, 255)
 
 
 def _weights(length: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
