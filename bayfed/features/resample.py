@@ -113,7 +113,8 @@ def _rounded(sums: Sequence[Tensor], unit: Tensor) -> Tensor:
     """Return bytes from the sums by the upper and by the lower bits of weights."""
     high, low = sums
     part = unit / 2**LOW
-    return ((high + (low / 2**LOW).floor() + part / 2) / part).floor().clamp(0, 255)
+    found: Tensor = ((high + (low / 2**LOW).floor() + part / 2) / part).floor().clamp(0, 255)
+    return found
 
 
 def _weights(length: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:

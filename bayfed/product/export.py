@@ -72,11 +72,10 @@ def export(
     known = list(images) or list(detector.product.supports)
     enough(known)
     _needs(kind)
-    program, names = trace(detector)
-    data = _onnx(program, names, card_of(detector, names))
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-            made = _written(Path(folder) / f"product{ENDINGS[kind]}", data, kind)
+            data = graph_of(detector)
+            made = written(Path(folder) / f"product{ENDINGS[kind]}", data, kind)
             parity = compare(detector, Exported.load(made[-1]), known)
             if not parity.holds:
                 raise ProductError(f"{path}: not written, the export differs: {parity.text}")
@@ -85,6 +84,16 @@ def export(
     except OSError as error:
         raise ProductError(f"{path}: {error.strerror or error}") from error
     return parity
+
+
+def graph_of(detector: Detector) -> bytes:
+    """Return the ONNX file of a detector, unchecked.
+
+    Raises:
+        ProductError: no threshold is set, or the graph is too large.
+    """
+    program, names = trace(detector)
+    return _onnx(program, names, card_of(detector, names))
 
 
 def chosen(path: Path, wanted: Format | None) -> Format:
@@ -172,7 +181,7 @@ def _forget(model: Any) -> None:
     del graph.value_info[:]
 
 
-def _written(path: Path, data: bytes, kind: Format) -> list[Path]:
+def written(path: Path, data: bytes, kind: Format) -> list[Path]:
     """Write the files of an export; the one that names the others is the last."""
     if kind is Format.ONNX:
         path.write_bytes(data)

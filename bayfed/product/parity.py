@@ -14,17 +14,17 @@ from bayfed.inference.decide import decide
 from bayfed.inference.exported import Exported
 from bayfed.inference.inspection import Inspection
 from bayfed.inference.pictures import Picture, pixels_of, place_of
+from bayfed.methods import Scores
 from bayfed.normality.score_histogram import SMALLEST_P
 from bayfed.product.detector import Detector
-from bayfed.product.thresholds import RankLaw
 
 FEWEST = 3
 """Images of a check."""
-SCORE, HEATMAP, P_VALUE = 1e-4, 1e-3, 1e-3
+SCORE, HEATMAP, P_VALUE = 1e-4, 1e-3, 1e-4
 """Largest relative differences of an export that is kept.
 
-A token is one of hundreds that make a score; what it sees is kept in half precision, and the last
-digit of that may differ.
+A cell is one of hundreds that make a score; what it sees is kept in half precision, and the last
+digit of that may differ. A p-value is compared with those of all scores within the tolerance.
 """
 
 
@@ -39,7 +39,8 @@ class Parity:
         absolute: The same in nats per dimension.
         heatmap: Of a cell of a map, relative as the scores; 0 where there are no maps.
         p_value: Relative; 0 where there are none.
-        decisions: Images that are decided otherwise, and do not lie on a border by the tolerance.
+        p_values: Images whose p-value is not that of a score within the tolerance.
+        decisions: Images that are decided as no score within the tolerance is.
     """
 
     images: int
@@ -47,26 +48,24 @@ class Parity:
     absolute: float
     heatmap: float
     p_value: float
+    p_values: int
     decisions: int
 
     @property
     def holds(self) -> bool:
         """Whether all differences are within the tolerance."""
-        return (
-            self.score <= SCORE
-            and self.heatmap <= HEATMAP
-            and self.p_value <= P_VALUE
-            and not self.decisions
-        )
+        within = self.score <= SCORE and self.heatmap <= HEATMAP
+        return within and not self.p_values and not self.decisions
 
     @property
     def text(self) -> str:
         """The differences and their tolerances, for a user."""
-        equal = self.images - self.decisions
+        equal = (f"{self.images - other}" for other in (self.p_values, self.decisions))
         return (
             f"{self.images} images: largest relative difference of scores {self.score:.1e} "
             f"(tolerance {SCORE:.0e}), of heatmaps {self.heatmap:.1e} ({HEATMAP:.0e}), of p-values "
-            f"{self.p_value:.1e} ({P_VALUE:.0e}); {equal} of {self.images} decisions equal"
+            f"{self.p_value:.1e}; within the tolerance {next(equal)} p-values and {next(equal)} "
+            "decisions are equal"
         )
 
 
@@ -92,26 +91,28 @@ def compare(detector: Detector, exported: Exported, images: Sequence[Picture]) -
     """
     enough(images)
     found = [_one(detector, exported, image, i) for i, image in enumerate(images)]
-    score, absolute, heatmap, p_value = np.max([values for values, _ in found], axis=0).tolist()
-    decisions = sum(differs for _, differs in found)
-    return Parity(len(images), score, absolute, heatmap, p_value, decisions)
+    *largest, p_values, decisions = zip(*found, strict=True)
+    score, absolute, heatmap, p_value = (float(max(values)) for values in largest)
+    return Parity(len(images), score, absolute, heatmap, p_value, sum(p_values), sum(decisions))
 
 
 def _one(
     detector: Detector, exported: Exported, image: Picture, number: int
-) -> tuple[tuple[float, ...], bool]:
-    """Return the differences of one image, and whether it is decided otherwise."""
+) -> tuple[float, float, float, float, bool, bool]:
+    """Return the differences of one image: the fields of :class:`Parity` but the number."""
     pixels, place = pixels_of(image, number), place_of(image, number)
     (own,), (other,) = detector.inspect([pixels], [place]), exported.inspect([pixels], [place])
     unit = (detector.scale.high - detector.scale.low) / 2
-    apart = abs(own.score - other.score)
-    differences = (
-        apart / max(abs(own.score), unit),
+    size = max(abs(own.score), unit)
+    apart, near = abs(own.score - other.score), SCORE * size
+    return (
+        apart / size,
         apart,
         _of_maps(own, other, unit),
-        _of_p_values(detector, own, other, SCORE * unit),
+        _relative(other.p_value, own.p_value),
+        _no_p_value(detector, own, other, near),
+        _no_decision(detector, own, other, pixels, near),
     )
-    return differences, _differs(detector, own, other, pixels, SCORE * unit)
 
 
 def _of_maps(own: Inspection, other: Inspection, unit: float) -> float:
@@ -123,25 +124,27 @@ def _of_maps(own: Inspection, other: Inspection, unit: float) -> float:
     return float((apart / np.maximum(np.abs(own.surprise), unit)).max())
 
 
-def _of_p_values(detector: Detector, own: Inspection, other: Inspection, near: float) -> float:
-    """Return how far a p-value is from that of the same score, give or take the tolerance.
+def _relative(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0 if one is other else np.inf
+    return abs(one - other) / max(other, SMALLEST_P)
 
-    The latter for ranks alone: these are steps, and on a step the last digit of a score decides.
-    """
+
+def _no_p_value(detector: Detector, own: Inspection, other: Inspection, near: float) -> bool:
+    """Return whether a p-value is that of no score within the tolerance."""
     if own.p_value is None or other.p_value is None:
-        return 0.0 if own.p_value is other.p_value else np.inf
-    law, bounds = detector.law(), [own.p_value]
-    if isinstance(law, RankLaw):
-        around = torch.tensor([own.score - near, own.score + near], dtype=torch.double)
-        bounds += law.ranks(around).tolist()
+        return own.p_value is not other.p_value
+    around = torch.tensor([own.score - near, own.score + near], dtype=torch.double)
+    found = detector.law().p_value(Scores(around, None))
+    bounds = [own.p_value, *([] if found is None else found.tolist())]
     nearest = min(max(other.p_value, min(bounds)), max(bounds))
-    return abs(other.p_value - nearest) / max(nearest, SMALLEST_P)
+    return _relative(other.p_value, nearest) > P_VALUE
 
 
-def _differs(
+def _no_decision(
     detector: Detector, own: Inspection, other: Inspection, pixels: Pixels, near: float
 ) -> bool:
-    """Return whether an image is decided otherwise, and would be by any score that near."""
+    """Return whether an image is decided as no score within the tolerance is."""
     if own.decision == other.decision:
         return False
     spread = detector.scores([pixels], ["image"]).spread

@@ -229,12 +229,8 @@ class RankLaw:
 
     def p_value(self, scores: Scores) -> Tensor | None:
         """Return the share of ranks at least as high."""
-        return self.ranks(scores.image)
-
-    def ranks(self, scores: Tensor) -> Tensor:
-        """Return the p-values of scores, in the shape of these."""
         ordered = np.sort(self.scores)
-        below = np.searchsorted(ordered, scores.double().numpy(), side="left")
+        below = np.searchsorted(ordered, scores.image.double().numpy(), side="left")
         return torch.from_numpy((1 + len(ordered) - below) / (len(ordered) + 1))
 
     def threshold(self, fpr: float) -> float:
