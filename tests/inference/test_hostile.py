@@ -1,6 +1,6 @@
 """Files that are no exports, or that want more than to be scored."""
 
-import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,58 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayfed.errors import ConfigError, ProductError
-from bayfed.inference import Exported
+from bayfed.inference import Exported, hostile
 from bayfed.inference import exported as runner
-from bayfed.inference import hostile
-from bayfed.inference.card import KEY, SCHEMA
+from bayfed.inference.card import SCHEMA
 from bayfed.inference.hostile import metadata_of
+from tests.inference.small import CARD, model
 
-onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra inference is not installed")
-
-CARD = {
-    "schema_version": SCHEMA,
-    "name": "part",
-    "outputs": ["score", "log_odds", "epistemic", "decision"],
-    "part": {"roi": None, "tiles": 1},
-    "shape": [32, 32],
-    "threshold": {"kind": "model", "fpr": 0.05, "value": 0.5, "promise": "5 %"},
-    "scale": {"low": 0.0, "high": 1.0, "colours": "000000ffffff"},
-    "dark": 0.0,
-    "origin": {
-        "source": "backbone", "fitted": "", "updated": "", "images": 5, "backbone": "none",
-        "weights": "", "version": "0",
-    },
-}  # fmt: skip
-
-
-def model(card=CARD, domain="", external=False):
-    """A graph that scores every picture by the mean of its bytes."""
-    helper, kinds = onnx.helper, onnx.TensorProto
-    half = onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half")
-    if external:
-        onnx.external_data_helper.set_external_data(half, "../../etc/passwd")
-        half.data_location = kinds.EXTERNAL
-        half.ClearField("raw_data")
-    nodes = [
-        helper.make_node("Cast", ["image"], ["bytes"], to=kinds.FLOAT),
-        helper.make_node("ReduceMean", ["bytes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "full"], ["score"]),
-        helper.make_node("Identity", ["score"], ["log_odds"], domain=domain),
-        helper.make_node("Identity", ["half"], ["epistemic"]),
-        helper.make_node("Greater", ["score", "half"], ["above"]),
-        helper.make_node("Cast", ["above"], ["decision"], to=kinds.INT64),
-    ]
-    outputs = [helper.make_tensor_value_info(n, kinds.FLOAT, []) for n in CARD["outputs"][:3]]
-    outputs.append(helper.make_tensor_value_info("decision", kinds.INT64, []))
-    picture = helper.make_tensor_value_info("image", kinds.UINT8, ["height", "width", 3])
-    full = onnx.numpy_helper.from_array(np.array(255, np.float32), "full")
-    graph = helper.make_graph(nodes, "toy", [picture], outputs, [full, half])
-    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    made = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-    if card is not None:
-        helper.set_model_props(made, {KEY: card if isinstance(card, str) else json.dumps(card)})
-    return made.SerializeToString()
 
 
 def load(tmp_path, data):
@@ -110,18 +66,14 @@ def test_what_is_no_export_is_refused_in_one_line(tmp_path, data, says):
 def test_a_damaged_file_is_read_or_refused_but_never_a_crash(at, flip):
     data = bytearray(model())
     data[at % len(data)] ^= flip
-    try:
+    with suppress(ProductError):
         metadata_of(bytes(data), "part.onnx")
-    except ProductError as error:
-        assert "part.onnx" in str(error)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data):
-    try:
+    with suppress(ProductError):
         metadata_of(data, "part.onnx")
-    except ProductError as error:
-        assert "part.onnx" in str(error)
 
 
 def test_a_file_above_the_limit_is_not_read(tmp_path, monkeypatch):
