@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "make: bayfed needs Python 3.11 or newer: make $(or $(MAKECMDGOALS),install) PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[federation,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[federation,serve,export,openvino,dev]'
 	@touch $@
 
 demo: install ## Meta-train on synthetic factories; the last line says where the report is

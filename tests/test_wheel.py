@@ -16,7 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from tests.inference.small import model
+
 ROOT = Path(__file__).resolve().parents[1]
+EXTRA = "inference"
+"""What is installed with the wheel: the least that scores."""
 
 
 def call(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -34,10 +38,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def needed(requirements: Iterable[str]) -> dict[str, Distribution]:
-    """What ``requirements`` ask for, by name, with all that it asks for in turn."""
+def needed(requirements: Iterable[str], extra: str) -> dict[str, Distribution]:
+    """What ``requirements`` ask for with ``extra``, by name, with all that it asks for in turn."""
     found: dict[str, Distribution] = {}
-    waiting = [(Requirement(text), "") for text in requirements]
+    waiting = [(Requirement(text), own) for text in requirements for own in ("", extra)]
     while waiting:
         requirement, extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
@@ -50,9 +54,9 @@ def needed(requirements: Iterable[str]) -> dict[str, Distribution]:
     return found
 
 
-def link(packages: Path, requirements: Iterable[str]) -> None:
+def link(packages: Path, requirements: Iterable[str], extra: str) -> None:
     """Let ``packages`` hold the declared dependencies and nothing else of this environment."""
-    for found in needed(requirements).values():
+    for found in needed(requirements, extra).values():
         for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
             if not (packages / top).exists():
                 (packages / top).symlink_to(str(found.locate_file(top)))
@@ -70,22 +74,25 @@ def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     (packages,) = folder.glob("lib/python3*/site-packages")
     (metadata,) = packages.glob("bayfed-*.dist-info/METADATA")
-    link(packages, Parser().parsestr(metadata.read_text()).get_all("Requires-Dist") or [])
+    declared = Parser().parsestr(metadata.read_text()).get_all("Requires-Dist") or []
+    link(packages, declared, EXTRA)
     return folder / "bin" / "bayfed"
 
 
 def test_nothing_but_the_wheel_and_what_it_declares_can_be_imported(
     command: Path, tmp_path: Path
 ) -> None:
-    names = "bayfed", "torch", "timm", "clients", "server", "experiments", "flwr", "pytest"
+    names = (
+        "bayfed", "torch", "timm", "sklearn", "scipy", "matplotlib", "safetensors", "onnx",
+        "clients", "server", "experiments", "flwr", "ray", "pytest",
+    )  # fmt: skip
     lines = "from importlib.util import find_spec; import sys", f"for name in {names}:"
     show = "    spec = find_spec(name); print(spec.origin if spec else None)"
     done = call(command.with_name("python"), "-c", "\n".join([*lines, show]), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     places = dict(zip(names, done.stdout.split(), strict=True))
     assert Path(places["bayfed"]).is_relative_to(command.parents[1])
-    assert "None" not in (places["torch"], places["timm"])
-    assert {places[name] for name in names[3:]} == {"None"}
+    assert {places[name] for name in names[1:]} == {"None"}
 
 
 def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
@@ -121,3 +128,29 @@ def test_without_the_app_one_line_says_what_to_install(command: Path, tmp_path: 
     (line,) = done.stderr.splitlines()
     assert "pip install" in line
     assert "[federation]" in line
+
+
+@pytest.mark.parametrize("words", [("fit", "x", "--backbone", "y"), ("score", "x.bayfed", "y")])
+def test_without_what_trains_one_line_says_what_to_install(
+    command: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "y").write_text("")
+    done = call(command, *words, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'bayfed[train]'" in line
+
+
+def test_an_exported_detector_is_scored_by_what_the_wheel_declares_alone(
+    command: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="the extra export is not installed")
+    (tmp_path / "part.onnx").write_bytes(model())
+    for number, value in enumerate((0, 255)):
+        Image.fromarray(np.full((9, 7, 3), value, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_text("no picture")
+    done = call(command, "score", "part.onnx", *(f"{i}.png" for i in range(3)), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "scored" / "scores.jsonl").open()]
+    assert [row["decision"] for row in rows] == ["ok", "defect", None]
+    assert [row["score"] for row in rows] == [0.0, 1.0, None]

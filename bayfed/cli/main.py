@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 import bayfed
@@ -31,12 +30,18 @@ _LOCAL = {
     "update": "bayfed.cli.product:update_command",
     "drift": "bayfed.cli.product:drift_command",
     "explain": "bayfed.cli.product:explain_command",
+    "export": "bayfed.cli.export:export_command",
     "serve": "bayfed.cli.serve:serve_command",
 }
 _STUBS = {
     "run": "Meta-train over several factories (needs the federation app).",
     "bench": "Compare systems on many sites (needs the federation app).",
 }
+_TRAINING = (
+    "jinja2", "matplotlib", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision",
+    "zuko",
+)  # fmt: skip
+"""Modules of the extra ``train``: an install that only scores has none of them."""
 _TRACEBACK = "BAYFED_TRACEBACK"
 _EXIT = 2
 
@@ -112,6 +117,16 @@ def missing_federation() -> str | None:
     return None
 
 
+def _mistake(error: BayfedError | ModuleNotFoundError) -> str | None:
+    """Return what to tell a user; None where the mistake is not the user's."""
+    if isinstance(error, BayfedError):
+        return " ".join(str(error).split())
+    module = (error.name or "").partition(".")[0]
+    if module not in _TRAINING:
+        return None
+    return f"{module} is missing, run: pip install 'bayfed[train]'"
+
+
 def main() -> None:
     """Run the command; a mistake of the user is one line on standard error and exit code 2.
 
@@ -124,11 +139,11 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build()()
-    except BayfedError as error:
-        if os.environ.get(_TRACEBACK):
+    except (BayfedError, ModuleNotFoundError) as error:
+        if os.environ.get(_TRACEBACK) or not (text := _mistake(error)):
             raise
-        click.echo(f"bayfed: error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"bayfed: error: {text}", err=True)
         sys.exit(_EXIT)
     except Stopped as stop:
-        click.echo(f"bayfed: {stop}", err=True)
+        typer.echo(f"bayfed: {stop}", err=True)
         sys.exit(stop.code)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 # The library is imported where it is used, so that no command waits for the others' imports.
 if TYPE_CHECKING:
+    from bayfed.inference.streaming import Inspector
     from bayfed.product import Detector, Kind, Source
     from bayfed.product.product import Product
 
@@ -71,9 +72,9 @@ def fit_command(
     ] = False,
 ) -> None:
     """Fit a detector to the good images in NORMALS, about five."""
+    from bayfed.inference.frame import parse_roi
+    from bayfed.inference.pictures import files_of, text_of
     from bayfed.product import Detector, Frame
-    from bayfed.product.frame import parse_roi
-    from bayfed.product.pictures import files_of, text_of
 
     source, kind = _source(run, backbone, weights, factory), _kind(threshold)
     frame = Frame(parse_roi(roi) if roi else None, tiles)
@@ -83,7 +84,9 @@ def fit_command(
 
 
 def score_command(
-    product: File,
+    product: Annotated[
+        Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit, or of bayfed export.")
+    ],
     paths: Annotated[list[Path], typer.Argument(help="Images and folders, looked through.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
         "scored"
@@ -98,12 +101,11 @@ def score_command(
     """Score images; exit with 1 if one could not be scored."""
     from rich.progress import track
 
-    from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
-    from bayfed.product.rows import ERROR, Results
-    from bayfed.product.streaming import stream
+    from bayfed.inference.pictures import files_of
+    from bayfed.inference.rows import ERROR, Results
+    from bayfed.inference.streaming import stream
 
-    files, detector = files_of(paths, below=True), Detector.load(product, weights)
+    files, detector = files_of(paths, below=True), _inspector(product, weights)
     errors, console = Console(stderr=True), Console()
     with Results(out, detector.scale, pictures, overwrite) as results:
         for row in track(stream(detector, files), "scoring", len(files), console=errors):
@@ -114,6 +116,17 @@ def score_command(
     console.print(f"{counts}: {out}", markup=False, highlight=False, soft_wrap=True)
     if results.counts[ERROR]:
         raise typer.Exit(FAILED)
+
+
+def _inspector(path: Path, weights: Path | None) -> Inspector:
+    """Open what scores; an exported detector needs nothing of what a fitted one does."""
+    from bayfed.inference.exported import Exported, is_exported
+
+    if is_exported(path):
+        return Exported.load(path)
+    from bayfed.product import Detector
+
+    return Detector.load(path, weights).warm()
 
 
 def inspect_command(product: File) -> None:
@@ -139,8 +152,8 @@ def calibrate_command(
     weights: Weights = None,
 ) -> None:
     """Set the threshold anew, by more good images or another rate, without a new fit."""
+    from bayfed.inference.pictures import files_of
     from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
 
     kind, detector = _kind(threshold), Detector.load(product, weights)
     good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
@@ -154,8 +167,8 @@ def update_command(
     weights: Weights = None,
 ) -> None:
     """Add good images to the posterior, in closed form and without the old images."""
+    from bayfed.inference.pictures import files_of
     from bayfed.product import Detector
-    from bayfed.product.pictures import files_of
 
     detector = Detector.load(product, weights)
     before = detector.product.calibration
@@ -170,9 +183,9 @@ def drift_command(
     weights: Weights = None,
 ) -> None:
     """Test whether recent good images still look like the supports; exit with 1 if they do not."""
+    from bayfed.inference.pictures import files_of
     from bayfed.product import Detector
     from bayfed.product.drift import summary
-    from bayfed.product.pictures import files_of
 
     drift, console = Detector.load(product, weights).drift(files_of([recent])), Console()
     for text in (summary(drift), drift.advice):

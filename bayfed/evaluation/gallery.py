@@ -18,7 +18,8 @@ from bayfed.episodes import Pools, draw_of, training_pools
 from bayfed.errors import ProtocolError
 from bayfed.evaluation.calibrate import SMALLEST_SPREAD, SQUARE, pooled_histogram, pooled_spread
 from bayfed.evaluation.checkpoint import Snapshot
-from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase
+from bayfed.evaluation.colours import ColourScale
+from bayfed.evaluation.heatmaps import HeatmapCase
 from bayfed.evaluation.supports import read_support
 from bayfed.evaluation.system import System, build_system, parameters
 from bayfed.features import Params

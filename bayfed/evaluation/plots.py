@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bayfed.evaluation.heatmaps import LEGEND_GREY, ColourScale, surprise_colours
+from bayfed.evaluation.colours import LEGEND_GREY, ColourScale, surprise_colours
 from bayfed.evaluation.summary import SiteLine
 
 Round = Mapping[str, Any]

@@ -17,7 +17,8 @@ from bayfed.evaluation import findings, plots
 from bayfed.evaluation import report_tables as tables
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.calibrate import SMALLEST_SUPPORT
-from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase, heatmap_panel
+from bayfed.evaluation.colours import ColourScale
+from bayfed.evaluation.heatmaps import HeatmapCase, heatmap_panel
 from bayfed.evaluation.page import PAGE
 from bayfed.evaluation.summary import paired_summary, site_table
 from bayfed.evaluation.table import ResultRow

@@ -7,8 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bayfed.methods.folded import FoldedT, fold
 from bayfed.methods.head import Head
-from bayfed.normality import NIW, DiagonalNIW, LowRankT, low_rank_posterior, low_rank_predictive
+from bayfed.normality import (
+    NIW,
+    DiagonalNIW,
+    LowRankT,
+    StudentT,
+    low_rank_posterior,
+    low_rank_predictive,
+    safe_cholesky,
+)
 
 
 class EmbeddedT(NamedTuple):
@@ -43,6 +52,20 @@ class EmbeddedT(NamedTuple):
     def p_value(self, tokens: Tensor) -> Tensor:
         """Return each token's p-value under the F law, ``(..., n)``; not differentiable."""
         return self.law.p_value(self.head.embed(tokens))
+
+
+def dense(law: EmbeddedT) -> FoldedT:
+    """Return the same law with its scale matrix formed, for who has no triangular solve.
+
+    >>> prior = NIW(torch.zeros(1), torch.tensor(1.0), torch.tensor(2.0), torch.eye(1))
+    >>> law = whole_law(prior, torch.tensor([[0.0], [2.0]]), Head(torch.eye(1), torch.zeros(1)))
+    >>> one = torch.ones(1, 1)
+    >>> bool(torch.isclose(dense(law).distance(one), law.distance(one)))
+    True
+    """
+    low = law.law
+    scale = torch.diag_embed(low.diagonal) + low.factor @ low.factor.mT
+    return fold(StudentT(low.location, safe_cholesky(scale), low.dof), law.head)
 
 
 def whole_law(prior: NIW, vectors: Tensor, head: Head) -> EmbeddedT:

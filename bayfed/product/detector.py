@@ -13,22 +13,22 @@ from torch import Tensor
 
 from bayfed.data import Pixels
 from bayfed.errors import NumericalError, ProductError
+from bayfed.evaluation.colours import ColourScale
 from bayfed.evaluation.gallery import scale_at
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.inference.decide import decide, share_of_parameters
+from bayfed.inference.frame import Frame
+from bayfed.inference.inspection import Inspection, Region
+from bayfed.inference.pictures import Picture, pixels_of, place_of
+from bayfed.inference.regions import located
 from bayfed.methods import Scores
 from bayfed.metrics import Interval
 from bayfed.product import file
 from bayfed.product.calibration import Calibration, Floats, Threshold
-from bayfed.product.decide import decide, share_of_parameters
 from bayfed.product.drift import Drift, drift_of
 from bayfed.product.fitting import fit_product, opened, within_limit
-from bayfed.product.frame import Frame, placed
-from bayfed.product.inspection import Inspection
 from bayfed.product.lens import Lens
 from bayfed.product.odds import fit_odds
-from bayfed.product.pictures import Picture, pixels_of, place_of
 from bayfed.product.product import Product, now
-from bayfed.product.regions import regions_of
 from bayfed.product.source import Source, System, build, from_run, with_weights
 from bayfed.product.thresholds import Kind, NullLaw
 
@@ -142,7 +142,7 @@ class Detector:
             DataError: a picture does not hold the inspected part.
             NumericalError: a score is not finite.
         """
-        self._threshold()  # before the work
+        _ = self.limit  # said before the work where there is none
         return self.judged(self.scores(pixels, places), pixels)
 
     def judged(self, scores: Scores, pixels: Sequence[Pixels]) -> list[Inspection]:
@@ -151,7 +151,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        threshold, p_values = self._threshold(), self.law().p_value(scores)
+        threshold, p_values = self.limit, self.law().p_value(scores)
         maps = self._maps(scores)
         return [
             self._inspection(scores, p_values, maps, i, pixels[i], threshold)
@@ -274,12 +274,17 @@ class Detector:
     @property
     def escapes(self) -> Interval | None:
         """Share of the known defects that are not above the threshold; None without any."""
-        return self.product.calibration.escapes(self._threshold())
+        return self.product.calibration.escapes(self.limit)
 
     @property
     def name(self) -> str:
         """Name of the product."""
         return self.product.name
+
+    @property
+    def frame(self) -> Frame:
+        """The part of an image that is inspected, and its tiles."""
+        return self.product.frame
 
     @property
     def fpr(self) -> float:
@@ -288,7 +293,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        return self._threshold().fpr
+        return self.limit.fpr
 
     @property
     def threshold(self) -> float:
@@ -297,7 +302,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        return self._threshold().value
+        return self.limit.value
 
     @property
     def promise(self) -> str:
@@ -306,7 +311,7 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        return self._threshold().promise
+        return self.limit.promise
 
     @property
     def scale(self) -> ColourScale:
@@ -327,11 +332,17 @@ class Detector:
         Raises:
             ProductError: no threshold is set.
         """
-        threshold = self._threshold()
+        threshold = self.limit
         level = self.system.method.level(self.adapted, threshold.fpr)
         return self.product.calibration.law(threshold.kind, threshold.fpr, level)
 
-    def _threshold(self) -> Threshold:
+    @property
+    def limit(self) -> Threshold:
+        """The threshold, what it rests on, and what it promises.
+
+        Raises:
+            ProductError: no threshold is set.
+        """
         if self.product.threshold is None:
             raise ProductError(f"product {self.name}: no threshold is set; calibrate it first")
         return self.product.threshold
@@ -387,15 +398,17 @@ class Detector:
             raise ProductError(f"product {self.name}: its method gives no log-odds")
         score, odds = float(scores.image[i]), scores.log_odds
         parameters, tokens = (float(part[i]) for part in scores.spread)
-        box = self.product.frame.box(pixels.shape, "image")
+        surprise: Map | None = None
+        regions: tuple[Region, ...] = ()
+        if maps is not None:
+            dark = self.product.dark
+            surprise, regions = located(maps[i], self.frame, pixels.shape, threshold.value, dark)
         return Inspection(
             score=score,
             log_odds=float(odds[i]),
             p_value=None if p_values is None else float(p_values[i]),
             epistemic=share_of_parameters(parameters, tokens),
             decision=decide(score, threshold.value, parameters),
-            surprise=None
-            if maps is None
-            else placed(maps[i], box, pixels.shape, self.product.dark),
-            regions=() if maps is None else regions_of(maps[i], threshold.value, box),
+            surprise=surprise,
+            regions=regions,
         )

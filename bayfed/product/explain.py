@@ -16,13 +16,13 @@ from bayfed.errors import ProductError
 from bayfed.features.trunk import FrozenTrunk
 from bayfed.features.views import refine
 from bayfed.folders import make_folder
+from bayfed.inference.frame import Box, placed
+from bayfed.inference.inspection import Inspection
+from bayfed.inference.overlay import overlay
+from bayfed.inference.rows import save_picture
 from bayfed.methods.fitted import View
 from bayfed.methods.folded import FoldedT
 from bayfed.product.detector import Detector, Map
-from bayfed.product.frame import Box, placed
-from bayfed.product.inspection import Inspection
-from bayfed.product.overlay import overlay
-from bayfed.product.rows import save_picture
 from bayfed.product.thresholds import percent
 
 PATCH = 256

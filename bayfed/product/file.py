@@ -26,9 +26,9 @@ from bayfed.data.files import to_rgb
 from bayfed.errors import BayfedError, ProductError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.checkpoint import digest, flat, nested
+from bayfed.inference.frame import Box, Frame
 from bayfed.methods.base import KeptMethod
 from bayfed.product.calibration import Calibration, Threshold
-from bayfed.product.frame import Box, Frame
 from bayfed.product.header import SCHEMA, Header, Images, Limit, Origin, Region, Scores
 from bayfed.product.product import Good, Product, Provenance
 

@@ -14,12 +14,12 @@ from bayfed.data import Pixels
 from bayfed.errors import ProductError
 from bayfed.evaluation.gallery import DARK
 from bayfed.features import Params
+from bayfed.inference.frame import Frame
+from bayfed.inference.pictures import Picture, digest_of, pixels_of, place_of
 from bayfed.methods.base import KeptMethod
 from bayfed.methods.refined import refined
 from bayfed.product.calibration import Calibration
-from bayfed.product.frame import Frame
 from bayfed.product.lens import Lens, usual_shape
-from bayfed.product.pictures import Picture, digest_of, pixels_of, place_of
 from bayfed.product.product import Good, Product, Provenance, now
 from bayfed.product.source import Source, System, build
 

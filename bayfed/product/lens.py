@@ -18,7 +18,7 @@ from bayfed.errors import DataError
 from bayfed.features import Encoder
 from bayfed.features.outputs import trunk_outputs
 from bayfed.features.preprocess import LARGEST, Shape, input_shape
-from bayfed.product.frame import Frame
+from bayfed.inference.frame import Frame
 
 
 def usual_shape(

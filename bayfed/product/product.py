@@ -10,8 +10,8 @@ from bayfed.config import Experiment
 from bayfed.data import Pixels
 from bayfed.features import Params
 from bayfed.features.preprocess import Shape
+from bayfed.inference.frame import Frame
 from bayfed.product.calibration import Calibration, Threshold
-from bayfed.product.frame import Frame
 
 
 class Good(NamedTuple):

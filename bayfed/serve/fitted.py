@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bayfed.data import Pixels
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Inspection
 from bayfed.product.detector import Detector
-from bayfed.product.inspection import Inspection
 from bayfed.serve.product import Load
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Inspection
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Inspection
 from bayfed.serve.database import Database
 from bayfed.serve.records import (
     LONGEST_NAME,

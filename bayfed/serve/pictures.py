@@ -7,9 +7,10 @@ from functools import lru_cache
 
 from bayfed.data import Pixels
 from bayfed.errors import DataError
-from bayfed.evaluation.heatmaps import SIDE, fitted, jpeg
+from bayfed.evaluation.colours import fitted
+from bayfed.evaluation.heatmaps import SIDE, jpeg
 from bayfed.evaluation.plots import colour_bar
-from bayfed.product.overlay import LARGEST, SMALLEST, overlay
+from bayfed.inference.overlay import LARGEST, SMALLEST, overlay
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals
 from bayfed.serve.records import Record

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from bayfed.data import Pixels
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Inspection
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Inspection
 
 
 class Product(Protocol):

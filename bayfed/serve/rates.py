@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bayfed.product.inspection import Decision
+from bayfed.inference.inspection import Decision
 from bayfed.seeds import stream
 from bayfed.serve.records import Verdict
 

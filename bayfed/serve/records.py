@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Decision, Inspection, Region
 
 LONGEST_NAME = 200
 LONGEST_NOTE = 2000

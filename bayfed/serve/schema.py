@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bayfed.product.inspection import Decision
+from bayfed.inference.inspection import Decision
 from bayfed.serve.records import LONGEST_NOTE, Verdict
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from bayfed.data.files import MAX_BYTES, SUFFIXES, header_of
 from bayfed.errors import BayfedError, DataError
-from bayfed.product.pictures import text_of
+from bayfed.inference.pictures import text_of
 from bayfed.serve.database import Database
 from bayfed.serve.history import History
 from bayfed.serve.originals import digest_of

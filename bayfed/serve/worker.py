@@ -16,7 +16,7 @@ from typing import TypeVar
 from bayfed.data import Pixels
 from bayfed.data.files import MAX_PIXELS, pixels_of
 from bayfed.errors import BayfedError, DataError, one_line
-from bayfed.product.inspection import Inspection
+from bayfed.inference.inspection import Inspection
 from bayfed.serve.history import History
 from bayfed.serve.originals import Originals, digest_of
 from bayfed.serve.product import Product

@@ -20,10 +20,10 @@ import typer
 from rich.console import Console
 
 from bayfed.errors import BayfedError
+from bayfed.inference.pictures import files_of
+from bayfed.inference.streaming import stream
 from bayfed.product import Detector, Source, from_backbone
-from bayfed.product.pictures import files_of
 from bayfed.product.source import build
-from bayfed.product.streaming import stream
 from experiments.benchmarks.measure import Sample, goal, print_machine, wide_console
 
 FIT_GOAL, RATE_GOAL, BYTES_GOAL = 5.0, 15.0, 2_000_000

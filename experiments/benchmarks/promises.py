@@ -31,12 +31,12 @@ from bayfed.evaluation.calibrate import SMALLEST_SUPPORT, added, null_sums, scor
 from bayfed.evaluation.supports import read_support
 from bayfed.evaluation.system import build_system
 from bayfed.features import StoredFeatures
+from bayfed.inference.decide import decide, share_of_parameters
+from bayfed.inference.inspection import Decision
 from bayfed.methods import Scores
 from bayfed.methods.base import KeptMethod, Spread
 from bayfed.metrics import Interval, mean_interval
 from bayfed.product.calibration import Calibration
-from bayfed.product.decide import decide, share_of_parameters
-from bayfed.product.inspection import Decision
 from bayfed.product.source import build, from_backbone
 from bayfed.product.thresholds import Kind
 from experiments.benchmarks.measure import print_machine, print_table, wide_console

@@ -29,7 +29,7 @@ from typing import Annotated
 import typer
 
 from bayfed.errors import DataError
-from bayfed.product.pictures import files_of
+from bayfed.inference.pictures import files_of
 from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
 
 _COMMAND = "from bayfed.cli.main import main; main()"

@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bayfed.errors import DataError, NumericalError
-from bayfed.evaluation.heatmaps import (
-    CONTOUR,
-    ColourScale,
-    HeatmapCase,
-    heatmap_panel,
-    surprise_colours,
-)
+from bayfed.evaluation.colours import CONTOUR, ColourScale, surprise_colours
+from bayfed.evaluation.heatmaps import HeatmapCase, heatmap_panel
 
 SCALE = ColourScale(0.0, 10.0, threshold=5.0)
 

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from bayfed.evaluation import plots
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
 from bayfed.evaluation.summary import SiteLine
 
 CURVES = (plots.loss_curve, plots.auroc_curve, plots.bytes_curve, plots.seconds_curve)

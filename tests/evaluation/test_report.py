@@ -11,7 +11,8 @@ import pytest
 
 from bayfed.config import parse_experiment
 from bayfed.errors import CheckpointError
-from bayfed.evaluation.heatmaps import ColourScale, HeatmapCase
+from bayfed.evaluation.colours import ColourScale
+from bayfed.evaluation.heatmaps import HeatmapCase
 from bayfed.evaluation.report import Report, render_report, write_report
 from bayfed.evaluation.table import ResultRow
 from bayfed.seeds import stream

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from bayfed.cli.main import build
 from bayfed.errors import NumericalError, ProductError
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.rows import Results
+from bayfed.inference.streaming import stream
 from bayfed.product import Detector, file
 from bayfed.product.explain import explain
-from bayfed.product.rows import Results
-from bayfed.product.streaming import stream
 from tests.product.conftest import defect, good, goods, settings
 
 
@@ -186,3 +186,37 @@ def test_explaining_writes_pictures(product, tmp_path):
     assert "distance alone" in text
     names = sorted(path.name for path in out.iterdir())
     assert names == ["nearest.png", "overlay.png", "stage_1.png", "stage_2.png"]
+
+
+def test_an_export_needs_images_and_a_format_that_there_is(product, tmp_path):
+    for words, says in (
+        (("--format", "tflite"), "'tflite' is none of onnx, openvino"),
+        (("--format", "openvino"), "ends in .xml"),
+        (("--images", tmp_path / "nowhere"), "no such file or folder"),
+    ):
+        done = CliRunner().invoke(
+            build(), ["export", str(product), "-o", str(tmp_path / "x.onnx"), *map(str, words)]
+        )
+        assert says in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_detector_writes_the_rows_of_a_fitted_one(product, tmp_path):
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason="the extra export is not installed")
+    part, folder = tmp_path / "part.onnx", save(tmp_path / "line", [good(50), defect(0)])
+    text = call("export", product, "--out", part)
+    assert "6 images: largest relative difference of scores" in text
+    (folder / "text.png").write_text("no image")
+    rows = []
+    for scorer in (product, part):
+        out = tmp_path / f"scored by {scorer.name}"
+        assert "1 defect, 1 error, 1 ok" in call("score", scorer, folder, "--out", out, code=1)
+        rows.append([json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()])
+        assert len(list((out / "overlays").iterdir())) == 2
+    for one, other in zip(*rows, strict=True):
+        assert one.keys() == other.keys()
+        assert [one[key] for key in ("path", "decision", "error")] == [
+            other[key] for key in ("path", "decision", "error")
+        ]
+        assert other["score"] == pytest.approx(one["score"], rel=1e-4)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bayfed.errors import ConfigError, DataError, ProductError
-from bayfed.product.decide import decide
+from bayfed.inference.decide import decide
+from bayfed.inference.frame import Box, Frame, parse_roi, placed
+from bayfed.inference.inspection import Decision
+from bayfed.inference.pictures import files_of
+from bayfed.inference.regions import regions_of
 from bayfed.product.drift import drift_of, summary
-from bayfed.product.frame import Box, Frame, parse_roi, placed
-from bayfed.product.inspection import Decision
 from bayfed.product.odds import fit_odds
-from bayfed.product.pictures import files_of
-from bayfed.product.regions import regions_of
 from bayfed.product.suspects import suspects, suspicion
 from bayfed.seeds import stream
 

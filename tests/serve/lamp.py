@@ -13,8 +13,8 @@ from PIL import Image
 
 from bayfed.data import Pixels
 from bayfed.errors import DataError
-from bayfed.evaluation.heatmaps import ColourScale
-from bayfed.product.inspection import Decision, Inspection, Region
+from bayfed.evaluation.colours import ColourScale
+from bayfed.inference.inspection import Decision, Inspection, Region
 
 THRESHOLD, DOUBT = 0.5, 0.2
 

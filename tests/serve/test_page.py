@@ -101,7 +101,8 @@ def test_a_click_through_the_queue(
         page.keyboard.press("c")
         expect(queue).to_have_count(1)
         page.locator("#overrule").click()
-        expect(page.locator("#empty-title")).to_have_text("Nothing to review")
+        expect(page.locator("#message")).to_have_text("first.png: good")
+        expect(page.locator("#empty-title")).to_be_visible()
         said = {r.name: (r.verdict, r.note) for r in service.history.every() if r.verdict}
         assert sorted(said) == ["first.png", "second.png", "third.png"]
         assert said["second.png"] == ("good", "only c on the o")

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from bayfed.evaluation.heatmaps import ColourScale
+from bayfed.evaluation.colours import ColourScale
 from bayfed.serve.service import Service
 from tests.serve.lamp import Lamp, png
 

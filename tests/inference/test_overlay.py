@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bayfed.evaluation.heatmaps import CONTOUR, OUTLINE, ColourScale, surprise_colours
-from bayfed.product.inspection import Decision, Inspection, Region
-from bayfed.product.overlay import LARGEST, LEGEND, NARROWEST, SMALLEST, overlay
+from bayfed.evaluation.colours import CONTOUR, OUTLINE, ColourScale, surprise_colours
+from bayfed.inference.inspection import Decision, Inspection, Region
+from bayfed.inference.overlay import LARGEST, LEGEND, NARROWEST, SMALLEST, overlay
 
 SCALE = ColourScale(0.0, 4.0, threshold=2.0)
 GREY = np.full((400, 400, 3), 128, np.uint8)

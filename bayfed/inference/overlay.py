@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bayfed.evaluation.heatmaps import (
+from bayfed.evaluation.colours import (
     LEGEND_GREY,
     OUTLINE,
     ColourScale,
@@ -16,7 +16,7 @@ from bayfed.evaluation.heatmaps import (
     surprise_colours,
     surprise_over,
 )
-from bayfed.product.inspection import Inspection, Region
+from bayfed.inference.inspection import Inspection, Region
 
 SMALLEST, LARGEST = 320, 1024
 """Limits of the longest side: a legend can be read, and a 12 megapixel picture drawn at once."""
@@ -49,7 +49,7 @@ def overlay(image: Rgb, inspection: Inspection, scale: ColourScale, *, legend: b
         (H', W', 3), of the picture's proportions but for the legend of ``LEGEND`` rows;
         longest side of the picture between ``SMALLEST`` and ``LARGEST``.
 
-    >>> from bayfed.product.inspection import Decision
+    >>> from bayfed.inference.inspection import Decision
     >>> seen = Inspection(0.1, -3.0, 0.4, 0.2, Decision.OK, np.zeros((7, 7), np.float32))
     >>> overlay(np.zeros((400, 600, 3), np.uint8), seen, ColourScale(0.0, 2.0, 1.0)).shape
     (452, 600, 3)
@@ -86,7 +86,7 @@ def _on_legend(drawn: Rgb, scale: ColourScale) -> Rgb:
 
 def _legend(width: int, scale: ColourScale) -> Rgb:
     strip = np.full((LEGEND, width, 3), _PAPER, np.uint8)
-    strip[_BAR] = surprise_colours(np.linspace(0.0, 1.0, width), LEGEND_GREY)
+    strip[_BAR] = surprise_colours(np.linspace(0.0, 1.0, width), LEGEND_GREY, scale.palette)
     canvas = Image.fromarray(strip)
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_FONT_SIZE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,26 +64,41 @@ class Frame:
             raise DataError(f"{place}: {width} x {height} pixels do not hold the region {text}")
         return box
 
+    def check(self, shape: tuple[int, ...], place: str) -> Box:
+        """Return the inspected part, if an image of this shape can be inspected.
+
+        Raises:
+            DataError: the image does not hold the part, or the part is smaller than its tiles.
+        """
+        box = self.box(shape, place)
+        if min(box.width, box.height) < self.tiles:
+            raise DataError(f"{place}: {box.width} x {box.height} pixels are too few for the tiles")
+        return box
+
     def cut(self, pixels: Pixels, place: str) -> list[Pixels]:
         """Return the tiles of the inspected part, row by row.
 
         Raises:
             DataError: the image does not hold the part, or the part is smaller than its tiles.
         """
-        box = self.box(pixels.shape, place)
+        box = self.check(pixels.shape, place)
         inside = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
-        if min(box.width, box.height) < self.tiles:
-            raise DataError(f"{place}: {box.width} x {box.height} pixels are too few for the tiles")
-        rows, columns = (list(self._spans(side)) for side in inside.shape[:2])
+        rows, columns = (self.spans(side) for side in inside.shape[:2])
         return [inside[top:bottom, left:right] for top, bottom in rows for left, right in columns]
 
-    def _spans(self, side: int) -> Iterator[tuple[int, int]]:
-        """Yield where the tiles of one side begin and end, all of one length."""
-        length = self.tiles - (self.tiles - 1) * OVERLAP
-        tile = math.ceil(side / length)
-        for number in range(self.tiles):
-            start = round((side - tile) * number / max(1, self.tiles - 1))
-            yield start, start + tile
+    def spans(self, side: int) -> list[tuple[int, int]]:
+        """Return where the tiles of a side of the part begin and end, all of one length.
+
+        In whole numbers alone, so that a graph that is traced for sides of any length has the same.
+
+        >>> Frame(tiles=2).spans(30)
+        [(0, 16), (14, 30)]
+        """
+        shares = round((self.tiles - (self.tiles - 1) * OVERLAP) / OVERLAP)
+        tile = (side * round(1 / OVERLAP) + shares - 1) // shares
+        last = max(1, self.tiles - 1)
+        starts = (_rounded((side - tile) * number, last) for number in range(self.tiles))
+        return [(start, start + tile) for start in starts]
 
     def together(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the map of the inspected part from ``(N * N, g, g)`` maps of its tiles.
@@ -95,15 +108,41 @@ class Frame:
         >>> Frame(tiles=2).together(np.ones((4, 8, 8), np.float32)).shape
         (15, 15)
         """
-        number, grid = self.tiles, tiles.shape[-1]
-        step = grid - round(OVERLAP * grid) if number > 1 else grid
-        side = step * (number - 1) + grid
-        whole = np.full((side, side), -np.inf, np.float32)
-        for index, tile in enumerate(tiles):
-            row, column = (step * place for place in divmod(index, number))
-            part = whole[row : row + grid, column : column + grid]
-            np.maximum(part, tile, out=part)
-        return whole
+        highest: NDArray[np.float32] = tiles.reshape(-1)[self.cells(tiles.shape[-1])].max(-1)
+        return highest
+
+    def cells(self, grid: int) -> NDArray[np.intp]:
+        """Return which cells of the ``(N * N, g, g)`` maps lie on each cell of the whole map.
+
+        Args:
+            grid: Side ``g`` of a tile's map.
+
+        Returns:
+            ``(h, w, n)`` numbers of cells; one that is alone comes ``n`` times.
+
+        >>> Frame().cells(2).tolist()
+        [[[0], [1]], [[2], [3]]]
+        """
+        step = grid - round(OVERLAP * grid) if self.tiles > 1 else grid
+        side = step * (self.tiles - 1) + grid
+        lying: list[list[tuple[int, int]]] = [[] for _ in range(side)]
+        for tile in range(self.tiles):
+            for cell in range(grid):
+                lying[step * tile + cell].append((tile, cell))
+        deepest = max(map(len, lying))
+        tile, cell = np.moveaxis(np.array([(deepest * one)[:deepest] for one in lying]), -1, 0)
+        row = tile[:, None, :, None] * self.tiles + tile[None, :, None, :]
+        inside = cell[:, None, :, None] * grid + cell[None, :, None, :]
+        return np.asarray(row * grid**2 + inside).reshape(side, side, -1)
+
+
+def _rounded(part: int, whole: int) -> int:
+    """Return the whole number nearest to ``part / whole``, of two as near the even one.
+
+    >>> [_rounded(part, 2) for part in (1, 3, 4)]
+    [0, 2, 2]
+    """
+    return (2 * part + whole - 1 + part // whole % 2) // (2 * whole)
 
 
 def placed(

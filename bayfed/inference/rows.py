@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from bayfed.errors import ProductError
-from bayfed.evaluation.heatmaps import ColourScale, Rgb
+from bayfed.evaluation.colours import ColourScale, Rgb
 from bayfed.folders import make_folder
-from bayfed.product.overlay import overlay
-from bayfed.product.streaming import Row
+from bayfed.inference.overlay import overlay
+from bayfed.inference.streaming import Row
 
 JSON_LINES, TABLE = "scores.jsonl", "scores.csv"
 OVERLAYS, HEATMAPS = "overlays", "heatmaps"

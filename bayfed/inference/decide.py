@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bayfed.product.inspection import Decision
+from bayfed.inference.inspection import Decision
 
 REVIEW = 1.0
 """Standard deviations around a score within which the threshold is too near to decide."""
