@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from bayfed.product.product import Product
 
 File = Annotated[Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit.")]
+Scored = Annotated[
+    Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit, or of bayfed export.")
+]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights of the backbone, if they have moved since the fit.")
 ]
@@ -84,9 +87,7 @@ def fit_command(
 
 
 def score_command(
-    product: Annotated[
-        Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit, or of bayfed export.")
-    ],
+    product: Scored,
     paths: Annotated[list[Path], typer.Argument(help="Images and folders, looked through.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path(
         "scored"
@@ -129,14 +130,23 @@ def _inspector(path: Path, weights: Path | None) -> Inspector:
     return Detector.load(path, weights).warm()
 
 
-def inspect_command(product: File) -> None:
-    """Show what a product file holds; its weights are not needed."""
-    from bayfed.product import file
+def inspect_command(product: Scored) -> None:
+    """Show what a product file or an export holds; its weights are not needed."""
+    from bayfed.inference import card
+    from bayfed.inference.exported import Exported, is_exported
 
-    console, found = Console(), file.read(product)
-    table = Table(title=found.name, title_justify="left", show_header=False)
-    for name, text in _facts(found, product.stat().st_size).items():
-        table.add_row(name, text)
+    console = Console()
+    if is_exported(product):
+        exported = Exported.load(product)
+        name, found = exported.name, card.facts(exported.card, product.stat().st_size)
+    else:
+        from bayfed.product import file
+
+        kept = file.read(product)
+        name, found = kept.name, _facts(kept, product.stat().st_size)
+    table = Table(title=name, title_justify="left", show_header=False)
+    for key, text in found.items():
+        table.add_row(key, text)
     console.print(table, markup=False)
 
 

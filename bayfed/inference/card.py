@@ -96,6 +96,30 @@ class Card(Settings):
         return ColourScale(scale.low, scale.high, self.threshold.value, palette)
 
 
+def facts(card: Card, size: int) -> dict[str, str]:
+    """Return what a user wants to know of an export, by name.
+
+    Args:
+        card: Of the file.
+        size: Of the file, in bytes.
+    """
+    origin, limit, frame = card.origin, card.threshold, card.frame
+    height, width = card.shape
+    found = {
+        "fitted to": f"{origin.images} good images, {origin.updated or origin.fitted}",
+        "with": f"{origin.source}, exported by bayfed {origin.version}",
+        "backbone": f"{origin.backbone}, weights {origin.weights[:12] or 'none'}",
+        "input": f"{width} x {height} pixels, of pictures of any size",
+        "threshold": f"{limit.value:.3f} {card.unit} ({limit.kind})",
+        "false alarms": limit.promise,
+        "file": f"{size / 1e6:.1f} MB, backbone included",
+    }
+    if frame.roi or frame.tiles > 1:
+        part = "the whole image" if frame.roi is None else f"region {','.join(map(str, frame.roi))}"
+        found["inspected"] = f"{part} in {frame.tiles} x {frame.tiles} tiles"
+    return found
+
+
 def read_card(text: str | None, place: object) -> Card:
     """Return the card that a file's metadata holds.
 

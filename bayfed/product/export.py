@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from bayfed import __version__
-from bayfed.errors import ConfigError, ProductError
+from bayfed.errors import BayfedError, ConfigError, ProductError
 from bayfed.evaluation.colours import palette
 from bayfed.inference.card import INPUT, KEY, SCHEMA, Card, Limit, Origin, Part, Scale
 from bayfed.inference.exported import ONNX, OPENVINO, Exported
@@ -24,6 +25,7 @@ from bayfed.inference.hostile import MAX_BYTES, metadata_of
 from bayfed.inference.pictures import Picture
 from bayfed.product.detector import Detector
 from bayfed.product.parity import Parity, compare, enough
+from bayfed.product.source import build
 from bayfed.product.traced import SIDES, trace
 
 OPSET = 20
@@ -90,10 +92,26 @@ def graph_of(detector: Detector) -> bytes:
     """Return the ONNX file of a detector, unchecked.
 
     Raises:
-        ProductError: no threshold is set, or the graph is too large.
+        ProductError: no threshold is set, the backbone cannot be traced, or the graph is too large.
     """
-    program, names = trace(detector)
-    return _onnx(program, names, card_of(detector, names))
+    card = card_of(detector)
+    try:
+        program, names = trace(_on_cpu(detector))
+        return _onnx(program, names, card.model_copy(update={"outputs": names}))
+    except BayfedError:
+        raise
+    except Exception as error:  # tracer and exporter have a zoo of them
+        reason = " ".join(str(error).split())[:200]
+        raise ProductError(f"export: {card.origin.backbone} cannot be traced ({reason})") from error
+
+
+def _on_cpu(detector: Detector) -> Detector:
+    """Return the detector where its graph is traced, whatever scores it otherwise."""
+    if detector.system.encoder.device.type == "cpu":
+        return detector
+    experiment = detector.product.experiment.model_copy(update={"device": "cpu"})
+    product = replace(detector.product, experiment=experiment)
+    return Detector(product, build(experiment, product.frame.tiles))
 
 
 def chosen(path: Path, wanted: Format | None) -> Format:
@@ -113,8 +131,8 @@ def chosen(path: Path, wanted: Format | None) -> Format:
     raise ConfigError(f"{path}: a file of format {wanted} ends in {ENDINGS[wanted]}")
 
 
-def card_of(detector: Detector, outputs: Sequence[str]) -> Card:
-    """Return what a file says of a detector beside its graph.
+def card_of(detector: Detector) -> Card:
+    """Return what a file says of a detector beside its graph, but for the graph's outputs.
 
     Raises:
         ProductError: no threshold is set.
@@ -124,7 +142,7 @@ def card_of(detector: Detector, outputs: Sequence[str]) -> Card:
     return Card(
         schema_version=SCHEMA,
         name=product.name,
-        outputs=tuple(outputs),
+        outputs=(),
         part=Part(roi=product.frame.roi, tiles=product.frame.tiles),
         shape=product.shape,
         threshold=Limit(**vars(detector.limit)),
@@ -188,12 +206,16 @@ def written(path: Path, data: bytes, kind: Format) -> list[Path]:
         return [path]
     import openvino
 
-    with _quiet():
-        source = path.with_suffix(ONNX)
-        source.write_bytes(data)
-        model = openvino.convert_model(source)
-        model.set_rt_info(metadata_of(data, path)[KEY], KEY.split("."))
-        openvino.save_model(model, path, compress_to_fp16=False)
+    source = path.with_suffix(ONNX)
+    source.write_bytes(data)
+    try:
+        with _quiet():
+            model = openvino.convert_model(source)
+            model.set_rt_info(metadata_of(data, path)[KEY], KEY.split("."))
+            openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ProductError(f"export: OpenVINO cannot take the graph ({reason})") from error
     return [path.with_suffix(WEIGHTS), path]
 
 
