@@ -223,6 +223,7 @@ def status_of(service: Service) -> Status:
             "product": model.product.name,
             "revision": model.revision,
             "fpr": model.product.fpr,
+            "promise": model.product.promise,
             "threshold": model.product.threshold,
             "scored": number() - number(""),
             "ok": number("ok"),

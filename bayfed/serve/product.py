@@ -23,6 +23,10 @@ class Product(Protocol):
         """False-alarm rate that its threshold promises."""
 
     @property
+    def promise(self) -> str:
+        """What its threshold promises, and what the promise rests on."""
+
+    @property
     def threshold(self) -> float:
         """Score above which a part is called defective."""
 

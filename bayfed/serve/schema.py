@@ -107,7 +107,8 @@ class Status(_Answer):
 
     product: str
     revision: str
-    fpr: Annotated[float, Field(description="false-alarm rate that the threshold promises")]
+    fpr: Annotated[float, Field(description="false-alarm rate that was asked for")]
+    promise: Annotated[str, Field(description="what the threshold promises, and by what")]
     threshold: float
     scored: int
     ok: int

@@ -27,6 +27,7 @@ class Lamp:
     """
 
     name, fpr, threshold = "lamp", 0.05, THRESHOLD
+    promise = "5 % of good parts"
     scale = ColourScale(0.0, 1.0, THRESHOLD)
 
     def __init__(self, goods: int = 5) -> None:

@@ -160,7 +160,7 @@ async function refresh() {
   $("escapes").textContent = rate(status.escapes, "defective");
   $("promise").textContent =
     `Of all parts, with 95 % limits; parts that nobody judged count like judged ones of the same decision. ` +
-    `The threshold ${number(status.threshold)} promises ${percent(status.fpr)} false alarms.`;
+    `The threshold ${number(status.threshold)} promises ${status.promise}.`;
   const watching = status.watching === null ? "" : ` Watching ${status.watching}.`;
   const unread = status.unreadable ? ` ${status.unreadable} files could not be read.` : "";
   const waiting = status.waiting ? ` ${status.waiting} images are waiting.` : "";
