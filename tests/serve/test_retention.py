@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_a_service_cleans_by_itself(settings: Settings) -> None:
         path = age(service, item)
     with open_service(replace(settings, days=30), Lamp.load):
         while path.is_file():
-            pass
+            time.sleep(0.01)
 
 
 def test_what_a_killed_process_has_begun_is_removed(settings: Settings) -> None:
