@@ -15,7 +15,8 @@ MAX_BYTES = 1 << 30
 DEEPEST = 64
 """Graphs within graphs."""
 _PARTS: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 14: "entry", 25: "function"},
+    "model": {7: "graph", 14: "entry", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},

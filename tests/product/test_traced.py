@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from bayfed.config import parse_experiment
 from bayfed.errors import ProductError
 from bayfed.inference.card import DECISIONS
 from bayfed.methods import Scores
 from bayfed.normality import score_histogram
-from bayfed.product import Box, Detector, Frame, Kind
+from bayfed.product import Box, Detector, Frame, Kind, Source
 from bayfed.product.curve import curve_of
 from bayfed.product.thresholds import PooledLaw, RankLaw, StudentLaw
 from bayfed.product.traced import Traced, null_curve
@@ -50,6 +51,23 @@ def check(detector, pictures=PICTURES):
 )
 def test_every_variant_says_what_its_detector_says(weights, method):
     check(Detector.fit(goods(6), settings(weights, **method)))
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"trainable": "adapters"},
+        {"trainable": "all"},
+        {"name": "conv4", "weights": None, "sha256": None, "width": 8, "trainable": "all"},
+        {"contrast": {"share": 0.5, "distance": 2}},
+        {"aspect": "product"},
+    ],
+)
+def test_every_encoder_is_traced_as_it_is(weights, backbone):
+    tree = settings(weights).experiment.model_dump(mode="json", exclude_unset=True)
+    tree["backbone"] |= backbone
+    pictures = [np.ascontiguousarray(one[:, 8:]) for one in goods(6)]
+    check(Detector.fit(pictures, Source(parse_experiment(tree))))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.POOLED])
