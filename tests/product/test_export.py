@@ -36,7 +36,7 @@ def file(fitted, tmp_path_factory):
 def agree(detector, exported, pictures):
     for own, other in zip(detector.score(pictures), exported.score(pictures), strict=True):
         assert other.score == pytest.approx(own.score, rel=1e-4, abs=1e-4)
-        assert other.p_value == pytest.approx(own.p_value, rel=1e-3)
+        assert other.p_value == pytest.approx(own.p_value, rel=5e-3)  # the law of six is steep
         assert other.epistemic == pytest.approx(own.epistemic, rel=1e-3)
         assert other.decision == own.decision
         np.testing.assert_allclose(other.surprise, own.surprise, atol=2e-3)
