@@ -43,7 +43,7 @@ def resized(pixels: NDArray[np.uint8], shape: Shape) -> Tensor:
     >>> resized(np.zeros((4, 8, 3), np.uint8), (2, 2)).shape
     torch.Size([3, 2, 2])
     """
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
     if image.shape[-2:] != shape:
         image = F.interpolate(image, shape, mode="bilinear", antialias=True)
     return image[0]

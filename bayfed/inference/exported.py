@@ -28,7 +28,7 @@ from bayfed.inference.card import (
 from bayfed.inference.frame import Frame
 from bayfed.inference.hostile import MAX_BYTES, metadata_of
 from bayfed.inference.inspection import Decision, Inspection
-from bayfed.inference.pictures import Picture, pixels_of, place_of
+from bayfed.inference.pictures import Picture, pixels_of, place_of, several
 from bayfed.inference.regions import located
 
 ONNX, OPENVINO = ".onnx", ".xml"
@@ -73,7 +73,7 @@ class Exported:
             DataError: an image cannot be used.
         """
         found: list[Inspection] = []
-        for number, image in enumerate(images):
+        for number, image in enumerate(several(images)):
             found += self.inspect([pixels_of(image, number)], [place_of(image, number)])
         return found
 

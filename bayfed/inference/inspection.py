@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -55,5 +55,5 @@ class Inspection:
     p_value: float | None
     epistemic: float
     decision: Decision
-    surprise: NDArray[np.float32] | None
+    surprise: NDArray[np.float32] | None = field(repr=False)
     regions: tuple[Region, ...] = ()

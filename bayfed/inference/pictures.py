@@ -20,6 +20,9 @@ from bayfed.errors import DataError
 Picture = str | Path | Image.Image | NDArray[Any]
 """A path, a PIL image, or a uint8 array of shape ``(H, W, 3)`` or ``(H, W)``."""
 
+MANY = 4
+"""Axes of an array of several images."""
+
 
 def pixels_of(picture: Picture, number: int = 0) -> Pixels:
     """Return ``picture`` as ``(H, W, 3)`` uint8 RGB.
@@ -43,6 +46,22 @@ def pixels_of(picture: Picture, number: int = 0) -> Pixels:
         except (OSError, ValueError, SyntaxError) as error:  # a file that Pillow opened lazily
             raise DataError(f"{place}: unreadable image ({' '.join(str(error).split())})") from None
     return _from_array(np.asarray(picture), place)
+
+
+def several(images: Iterable[Picture]) -> list[Picture]:
+    """Return images as a list.
+
+    Raises:
+        DataError: a single one is given; its letters or rows would pass for many.
+
+    >>> several(("a.png", "b.png"))
+    ['a.png', 'b.png']
+    """
+    one = isinstance(images, str | Path | Image.Image)
+    if one or (isinstance(images, np.ndarray) and images.ndim < MANY):
+        place = text_of(images) if isinstance(images, str | Path) else "images"
+        raise DataError(f"{place}: a list of images is expected, not a single one or a folder")
+    return list(images)
 
 
 def place_of(picture: Picture, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bayfed.evaluation.gallery import scale_at
 from bayfed.inference.decide import decide, share_of_parameters
 from bayfed.inference.frame import Frame
 from bayfed.inference.inspection import Inspection, Region
-from bayfed.inference.pictures import Picture, pixels_of, place_of
+from bayfed.inference.pictures import Picture, digest_of, pixels_of, place_of, several
 from bayfed.inference.regions import located
 from bayfed.methods import Scores
 from bayfed.metrics import Interval
@@ -82,7 +82,7 @@ class Detector:
             WeightsError: the backbone's weights are not there, or others.
         """
         source = source if isinstance(source, Source) else from_run(Path(source))
-        detector = cls(*fit_product(images, source, frame or Frame(), name, keep_supports))
+        detector = cls(*fit_product(several(images), source, frame or Frame(), name, keep_supports))
         detector._recalibrate(fpr, kind)
         return detector
 
@@ -122,7 +122,7 @@ class Detector:
             ProductError: no threshold is set.
             DataError: an image cannot be used.
         """
-        pictures = list(images)
+        pictures = several(images)
         found: list[Inspection] = []
         for start in range(0, len(pictures), CHUNK):
             part = pictures[start : start + CHUNK]
@@ -207,7 +207,7 @@ class Detector:
             DataError: an image cannot be used.
         """
         product, method = self.product, self.system.method
-        pixels, goods = opened(images, product.provenance.images)
+        pixels, goods = opened(several(images), product.provenance.images)
         if not pixels:
             return self
         outputs = self._lens.support(pixels, [good.name for good in goods], method.poses)
@@ -259,10 +259,11 @@ class Detector:
         """Return whether recent good parts still look like those that were fitted.
 
         Raises:
-            ProductError: no threshold is set, it has no p-values, or the images are too few.
+            ProductError: no threshold is set, it has no p-values, an image is part of the support,
+                or they are too few.
             DataError: an image cannot be used.
         """
-        found = self.score(images)
+        found = list(self._fresh(several(images)))
         p_values = [one.p_value for one in found if one.p_value is not None]
         if len(p_values) < len(found):
             raise ProductError("drift: a fence has no p-values; calibrate another threshold")
@@ -371,6 +372,18 @@ class Detector:
             pixels, goods = opened(part, known, "has been fitted to", start)
             found.append(self.scores(pixels, [good.name for good in goods]).image)
         return torch.cat(found).double().numpy()
+
+    def _fresh(self, images: Sequence[Picture]) -> Iterator[Inspection]:
+        """Yield what is said of images, which a support would flatter."""
+        known = {good.digest: good.name for good in self.product.provenance.images}
+        for start in range(0, len(images), CHUNK):
+            part = list(enumerate(images[start : start + CHUNK], start))
+            pixels = [pixels_of(one, number) for number, one in part]
+            places = [place_of(one, number) for number, one in part]
+            for place, values in zip(places, pixels, strict=True):
+                if (same := known.get(digest_of(values))) is not None:
+                    raise ProductError(f"{place}: the same picture has been fitted to ({same})")
+            yield from self.inspect(pixels, places)
 
     def _learn_odds(self, calibration: Calibration) -> None:
         good, middle = calibration.good, float(calibration.own.mean())

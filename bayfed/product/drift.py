@@ -49,8 +49,19 @@ class Drift:
         return self.p_value < LEVEL
 
     @property
+    def broken(self) -> bool:
+        """Whether more parts are above the threshold than was promised, beyond chance."""
+        return self.alarms.low > self.promised
+
+    @property
     def advice(self) -> str:
         """What to do."""
+        if not self.drifted and self.broken:
+            return (
+                "no drift proven, for few good images were fitted, but more parts are above the "
+                "threshold than promised: look at these parts; if they are good, calibrate with "
+                "them (bayfed calibrate)"
+            )
         if not self.drifted:
             return (
                 "no drift found: the scores are no further from uniform than this many good "

@@ -27,6 +27,7 @@ class Rate(NamedTuple):
     Attributes:
         wrong: Judged parts on which the detector was wrong.
         of: Judged parts that are truly good (false alarms) or defective (escapes).
+        checked: Judged parts of the decision that can be wrong so; at 0 the median is the prior.
     """
 
     median: float
@@ -34,6 +35,7 @@ class Rate(NamedTuple):
     high: float
     wrong: int
     of: int
+    checked: int
 
 
 class Rates(NamedTuple):
@@ -86,15 +88,21 @@ def _rates(items: tuple[tuple[tuple[str, str], int], ...]) -> Rates:
     goodness = random.beta(good + _PRIOR, bad + _PRIOR, (_DRAWS, len(Decision)))
     decisions = list(Decision)
     return Rates(
-        _rate(shares * goodness, good, decisions.index(Decision.DEFECT)),
-        _rate(shares * (1.0 - goodness), bad, decisions.index(Decision.OK)),
+        _rate(shares * goodness, good, good + bad, decisions.index(Decision.DEFECT)),
+        _rate(shares * (1.0 - goodness), bad, good + bad, decisions.index(Decision.OK)),
     )
 
 
-def _rate(cells: NDArray[np.float64], judged: NDArray[np.float64], wrong: int) -> Rate | None:
+def _rate(
+    cells: NDArray[np.float64],
+    judged: NDArray[np.float64],
+    checked: NDArray[np.float64],
+    wrong: int,
+) -> Rate | None:
     if not judged.any():
         return None
     draws = cells[:, wrong] / cells.sum(axis=1)
     tail = (1.0 - LEVEL) / 2.0
     low, median, high = np.quantile(draws, (tail, 0.5, 1.0 - tail))
-    return Rate(float(median), float(low), float(high), int(judged[wrong]), int(judged.sum()))
+    counts = int(judged[wrong]), int(judged.sum()), int(checked[wrong])
+    return Rate(float(median), float(low), float(high), *counts)

@@ -84,6 +84,7 @@ class RateAnswer(_Answer):
     high: float
     wrong: int
     of: int
+    checked: int
 
 
 class Learned(_Answer):

@@ -229,6 +229,20 @@ def test_arrays_that_are_no_picture_are_refused(detector, picture):
         detector.score([picture])
 
 
+def test_the_supports_are_no_recent_parts(source):
+    seen = goods(5)
+    detector = Detector.fit(seen, source)
+    with pytest.raises(ProductError, match="image 9: the same picture has been fitted to"):
+        detector.drift([*goods(9, 50), seen[1]])
+
+
+def test_an_array_that_cannot_be_written_is_scored_without_a_warning(detector, recwarn):
+    picture = good(50)
+    picture.setflags(write=False)
+    assert len(detector.score([picture])) == 1
+    assert not [one for one in recwarn if "writable" in str(one.message)]
+
+
 def test_a_backbone_needs_its_weights():
     with pytest.raises(WeightsError, match="--weights"):
         from_backbone("mobilenetv2_100")

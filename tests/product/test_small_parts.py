@@ -1,6 +1,7 @@
 """Frames, regions, decisions, suspects, log-odds and drift."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bayfed.errors import ConfigError, DataError, ProductError
 from bayfed.inference.decide import decide
 from bayfed.inference.frame import Box, Frame, parse_roi, placed
 from bayfed.inference.inspection import Decision
-from bayfed.inference.pictures import files_of
+from bayfed.inference.pictures import files_of, several
 from bayfed.inference.regions import regions_of
 from bayfed.product.drift import drift_of, summary
 from bayfed.product.odds import fit_odds
@@ -185,3 +186,21 @@ def test_a_line_s_folder_is_looked_through_and_no_link_is_followed(tmp_path):
     found = files_of([tmp_path], below=True)
     names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["b.png", "monday/a.png", "monday/late/c.jpg"]
+
+
+def test_more_alarms_than_promised_are_told_where_drift_cannot_be_proven():
+    p = stream(0, "wide").uniform(0, 0.75, size=60)
+    found = drift_of(p, 20, 0.05, 5)
+    assert not found.drifted
+    assert "more parts are above the threshold than promised" in found.advice
+    assert "more parts" not in drift_of(p, 3, 0.05, 5).advice
+
+
+@pytest.mark.parametrize("one", ["a.png", Path("goods"), np.zeros((4, 5, 3), np.uint8)])
+def test_a_single_image_is_no_list_of_images(one):
+    with pytest.raises(DataError, match="a list of images is expected"):
+        several(one)
+
+
+def test_an_array_of_images_is_a_list_of_them():
+    assert len(several(np.zeros((2, 4, 5, 3), np.uint8))) == 2

@@ -40,6 +40,10 @@ def test_unknown_stays_unknown() -> None:
     nobody_checked = rates({("ok", ""): 1000, ("defect", "defect"): 10}).escapes
     assert nobody_checked is not None
     assert nobody_checked.high > 0.9
+    assert nobody_checked.checked == 0
+    somebody = rates({("ok", ""): 990, ("ok", "good"): 10, ("defect", "defect"): 10}).escapes
+    assert somebody is not None
+    assert somebody.checked == 10
 
 
 @settings(max_examples=20)

@@ -142,9 +142,12 @@ async function judge(id) {
   await refresh();
 }
 
-function rate(found, what) {
+function rate(found, what, called) {
   if (found === null) return `not known: no ${what} part was judged`;
-  return `${percent(found.median)} (${percent(found.low)} to ${percent(found.high)}), ${found.wrong} of ${found.of} judged`;
+  const limits = `${percent(found.low)} to ${percent(found.high)}`, judged = `${found.wrong} of ${found.of} judged`;
+  // Nobody has looked where such mistakes are: the median would be the prior's, not a finding.
+  if (found.checked === 0) return `${limits}, ${judged}; no part called ${called} was judged`;
+  return `${percent(found.median)} (${limits}), ${judged}`;
 }
 
 async function refresh() {
@@ -156,8 +159,8 @@ async function refresh() {
   $("count-review").textContent = status.to_review;
   $("open").textContent = status.to_review || "";
   $("count-reviewed").textContent = status.reviewed;
-  $("false-alarms").textContent = rate(status.false_alarms, "good");
-  $("escapes").textContent = rate(status.escapes, "defective");
+  $("false-alarms").textContent = rate(status.false_alarms, "good", "defective");
+  $("escapes").textContent = rate(status.escapes, "defective", "good");
   $("promise").textContent =
     `Of all parts, with 95 % limits; parts that nobody judged count like judged ones of the same decision. ` +
     `The threshold ${number(status.threshold)} promises ${status.promise}.`;
