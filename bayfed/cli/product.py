@@ -192,7 +192,10 @@ def drift_command(
     recent: Annotated[Path, typer.Argument(help="Folder of recent good images.")],
     weights: Weights = None,
 ) -> None:
-    """Test whether recent good images still look like the supports; exit with 1 if they do not."""
+    """Test whether recent good images still look like the supports; exit with 1 if not.
+
+    So it does if more of them are above the threshold than was promised.
+    """
     from bayfed.inference.pictures import files_of
     from bayfed.product import Detector
     from bayfed.product.drift import summary
@@ -200,7 +203,7 @@ def drift_command(
     drift, console = Detector.load(product, weights).drift(files_of([recent])), Console()
     for text in (summary(drift), drift.advice):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if drift.drifted:
+    if drift.drifted or drift.broken:
         raise typer.Exit(FAILED)
 
 
