@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bayfed.config import Experiment
 from bayfed.errors import FederationError
-from strategies.outer import Iterate, Outer
+from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
 from strategies.server_optimizers import State
 from strategies.task import LocalTask, Params, norm
@@ -168,7 +168,7 @@ class MetaFedAvg(FedAvg):
         Raises:
             ConfigError: there is no parameter that could have a residual.
         """
-        own, state = _split(memory or {})
+        own, state = split(memory or {}, PERSONAL)
         self.shared = self.outer.start(theta) if memory is None else Iterate.resumed(theta, state)
         self.residuals.restore(theta, personal or {}, own)
 
@@ -186,12 +186,7 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each sampled client."""
-        value = self.shared.value
-
-        def start(member: Member) -> ArrayRecord:
-            personal = self.residuals.trained(value, member.name)
-            return arrays if personal is value else pack(personal)
-
+        start = _each(arrays, self.shared.value, self.residuals.trained)
         return self._messages(self.cohort(server_round), "train", start, config)
 
     def configure_evaluate(
@@ -208,13 +203,7 @@ class MetaFedAvg(FedAvg):
 
     def evaluated(self, arrays: ArrayRecord) -> Callable[[Member], ArrayRecord]:
         """Return what a member is evaluated with; ``arrays`` is for those without a residual."""
-        theta = self.shared.learned
-
-        def of(member: Member) -> ArrayRecord:
-            personal = self.residuals.evaluated(theta, member.name)
-            return arrays if personal is theta else pack(personal)
-
-        return of
+        return _each(arrays, self.shared.learned, self.residuals.evaluated)
 
     @staticmethod
     def _messages(
@@ -269,10 +258,16 @@ class MetaFedAvg(FedAvg):
         )
 
 
-def _split(memory: State) -> tuple[State, State]:
-    """Return what belongs to the residuals, and the rest."""
-    own = {k.removeprefix(PERSONAL): t for k, t in memory.items() if k.startswith(PERSONAL)}
-    return own, {name: t for name, t in memory.items() if not name.startswith(PERSONAL)}
+def _each(
+    arrays: ArrayRecord, theta: Params, personal: Callable[[Params, str], Params]
+) -> Callable[[Member], ArrayRecord]:
+    """Return what each member is sent: ``arrays`` of ``theta``, or what is personal instead."""
+
+    def of(member: Member) -> ArrayRecord:
+        own = personal(theta, member.name)
+        return arrays if own is theta else pack(own)
+
+    return of
 
 
 def mismatch(update: Params, template: Params) -> str | None:

@@ -41,9 +41,18 @@ class Iterate:
     @classmethod
     def resumed(cls, learned: Params, memory: Mapping[str, Tensor]) -> Iterate:
         """Return the iterate with this :attr:`learned` and :attr:`memory`."""
-        value = {k.removeprefix(ITERATE): t for k, t in memory.items() if k.startswith(ITERATE)}
-        state = {name: t for name, t in memory.items() if not name.startswith(ITERATE)}
+        value, state = split(memory, ITERATE)
         return cls(value, state, learned) if value else cls(learned, state)
+
+
+def split(tensors: Mapping[str, Tensor], prefix: str) -> tuple[State, State]:
+    """Return the tensors under ``prefix``, without it, and the others.
+
+    >>> split({"x/a": 1, "m/a": 2}, "x/")
+    ({'a': 1}, {'m/a': 2})
+    """
+    under = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    return under, {name: t for name, t in tensors.items() if not name.startswith(prefix)}
 
 
 @dataclass(frozen=True)

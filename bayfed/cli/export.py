@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from bayfed.product.export import Format
+from bayfed.cli.choices import choice
 
 
 def export_command(
@@ -33,7 +32,7 @@ def export_command(
     from bayfed.product import Detector
     from bayfed.product.export import ENDINGS, WEIGHTS, Format, chosen, export
 
-    wanted, console = _format(format_), Console()
+    wanted, console = choice(Format, format_, "format"), Console()
     kind = chosen(out, wanted)
     files = files_of([images], below=True) if images else []
     found = export(Detector.load(product, weights), out, files, wanted)
@@ -42,15 +41,3 @@ def export_command(
         size = f"{path}: {path.stat().st_size / 1e6:.1f} MB"
         console.print(size, markup=False, highlight=False, soft_wrap=True)
     console.print(found.text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _format(text: str) -> Format | None:
-    from bayfed.errors import ConfigError
-    from bayfed.product.export import Format
-
-    if not text:
-        return None
-    try:
-        return Format(text)
-    except ValueError:
-        raise ConfigError(f"format: {text!r} is none of {', '.join(Format)}") from None

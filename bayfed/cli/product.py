@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bayfed.cli.choices import choice
+
 # The library is imported where it is used, so that no command waits for the others' imports.
 if TYPE_CHECKING:
     from bayfed.inference.streaming import Inspector
-    from bayfed.product import Detector, Kind, Source
+    from bayfed.product import Detector, Source
     from bayfed.product.product import Product
 
 File = Annotated[Path, typer.Argument(metavar="PRODUCT", help="A file of bayfed fit.")]
@@ -30,18 +32,6 @@ Threshold = Annotated[
     typer.Option(help="pooled, model, split, jackknife or fence; otherwise the best there is."),
 ]
 FAILED = 1
-
-
-def _kind(text: str) -> Kind | None:
-    from bayfed.errors import ConfigError
-    from bayfed.product import Kind
-
-    if not text:
-        return None
-    try:
-        return Kind(text)
-    except ValueError:
-        raise ConfigError(f"threshold: {text!r} is none of {', '.join(Kind)}") from None
 
 
 def _source(run: Path | None, backbone: str | None, weights: Path | None, factory: str) -> Source:
@@ -77,9 +67,9 @@ def fit_command(
     """Fit a detector to the good images in NORMALS, about five."""
     from bayfed.inference.frame import parse_roi
     from bayfed.inference.pictures import files_of, text_of
-    from bayfed.product import Detector, Frame
+    from bayfed.product import Detector, Frame, Kind
 
-    source, kind = _source(run, backbone, weights, factory), _kind(threshold)
+    source, kind = _source(run, backbone, weights, factory), choice(Kind, threshold, "threshold")
     frame = Frame(parse_roi(roi) if roi else None, tiles)
     files, name = files_of([normals]), text_of(out.stem)
     detector = Detector.fit(files, source, fpr, kind, frame, name, keep_supports)
@@ -163,9 +153,9 @@ def calibrate_command(
 ) -> None:
     """Set the threshold anew, by more good images or another rate, without a new fit."""
     from bayfed.inference.pictures import files_of
-    from bayfed.product import Detector
+    from bayfed.product import Detector, Kind
 
-    kind, detector = _kind(threshold), Detector.load(product, weights)
+    kind, detector = choice(Kind, threshold, "threshold"), Detector.load(product, weights)
     good, bad = (files_of([folder]) if folder else [] for folder in (normals, defects))
     _saved(detector.calibrate(good, bad, fpr, kind), out or product)
 

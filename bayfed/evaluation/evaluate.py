@@ -17,7 +17,7 @@ from bayfed.evaluation.checkpoint import Snapshot, path_of, paths_in, read
 from bayfed.evaluation.site import evaluate_site
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.supports import support_pictures
-from bayfed.evaluation.system import System, build_system, parameters
+from bayfed.evaluation.system import System, build_system, checked
 from bayfed.evaluation.table import KEY, ResultRow, append_rows, read_rows, untimed
 from bayfed.features import StoredFeatures
 from bayfed.folders import made_folder
@@ -167,10 +167,11 @@ def _measure(
     """
     system = build_system(experiment)
     method = system.method
+    learned = [checked(snapshot, method, experiment.seed) for snapshot in snapshots]
     for site in pools:
         features = _features(system, site, experiment)
-        for snapshot in snapshots:
-            theta = parameters(snapshot, method, experiment.seed, site.site if own else "")
+        for snapshot in learned:
+            theta = snapshot.theta_of(site.site if own else "")
             rows = evaluate_site(
                 method,
                 theta,

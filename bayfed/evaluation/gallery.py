@@ -21,7 +21,7 @@ from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.evaluation.colours import ColourScale
 from bayfed.evaluation.heatmaps import HeatmapCase
 from bayfed.evaluation.supports import read_support
-from bayfed.evaluation.system import System, build_system, parameters
+from bayfed.evaluation.system import System, build_system, checked
 from bayfed.features import Params
 from bayfed.normality import standardise, support_spread
 from bayfed.seeds import stream
@@ -84,10 +84,10 @@ def draw_gallery(experiment: Experiment, snapshot: Snapshot, sites: Sequence[Sit
     pools = [training_pools(s, experiment.protocol, (), experiment.seed) for s in sites]
     chosen = choose_sites(pools, experiment.evaluation.heatmaps, experiment.seed)
     pooled = snapshot.calibration
-    shown = []
-    for site in chosen:
-        theta = parameters(snapshot, system.method, experiment.seed, site.site)
-        shown.append(_show(system, theta, site, experiment, pooled))
+    learned = checked(snapshot, system.method, experiment.seed)
+    shown = [
+        _show(system, learned.theta_of(site.site), site, experiment, pooled) for site in chosen
+    ]
     if not shown:
         return Gallery()
     fpr = experiment.evaluation.fpr

@@ -10,7 +10,6 @@ from bayfed.evaluation.checkpoint import Snapshot
 from bayfed.features import (
     Encoder,
     FeatureStore,
-    Params,
     build_encoder,
     default_directory,
     resolve_device,
@@ -45,24 +44,17 @@ def build_system(experiment: Experiment) -> System:
     return System(build_method(experiment.method, encoder), encoder, store)
 
 
-def parameters(snapshot: Snapshot, method: Method, seed: int, site: str = "") -> Params:
-    """Return the meta-parameters of ``snapshot`` if they are those of ``method``.
-
-    Args:
-        snapshot: Of the run.
-        method: It is to use them.
-        seed: Of the experiment.
-        site: Of the factory whose own part is added, if it has one; empty = the shared ones.
+def checked(snapshot: Snapshot, method: Method, seed: int) -> Snapshot:
+    """Return ``snapshot`` if its meta-parameters are those of ``method``.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape.
     """
     expected = method.initial(seed, snapshot.statistics or None)
-    theta = snapshot.theta_of(site)
-    shapes = {name: tuple(value.shape) for name, value in theta.items()}
+    shapes = {name: tuple(value.shape) for name, value in snapshot.theta.items()}
     if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
         raise CheckpointError(
             f"checkpoint of round {snapshot.round}: its parameters are not those of its settings "
             "in this version of bayfed"
         )
-    return theta
+    return snapshot

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bayfed.errors import NumericalError
+
+Values = TypeVar("Values", Tensor, NDArray[np.float64])
 
 SPREAD_DOF = 4.0
 """Observations the pooled spread is worth: as much as the k - 1 = 4 of five support images."""
@@ -76,6 +81,25 @@ def standardise(
     return (scores - location) / scale
 
 
+def shrunk(variance: Values, dof: float, pooled: float, pooled_dof: float = SPREAD_DOF) -> Values:
+    r"""Return a variance, known with ``dof`` degrees of freedom, shrunk to a pooled one.
+
+    .. math:: s^2 = \frac{\nu_0 s_0^2 + \nu \hat s^2}{\nu_0 + \nu}
+
+    Args:
+        variance: :math:`\hat s^2`, of any shape.
+        dof: :math:`\nu`.
+        pooled: :math:`s_0^2`.
+        pooled_dof: :math:`\nu_0`.
+
+    Source: Gelman et al., Bayesian Data Analysis (2013), section 2.6.
+
+    >>> shrunk(torch.tensor(4.0), 4, 2.0).item()
+    3.0
+    """
+    return (pooled_dof * pooled + dof * variance) / (pooled_dof + dof)
+
+
 def reference(
     loo_scores: Tensor, pooled_spread: float, pooled_dof: float = SPREAD_DOF
 ) -> tuple[Tensor, Tensor]:
@@ -92,5 +116,5 @@ def reference(
         raise NumericalError(f"pooled spread of scores is {pooled_spread}, not positive")
     own_dof = loo_scores.shape[-1] - 1
     own = support_spread(loo_scores).square()
-    variance = (pooled_dof * pooled_spread**2 + own_dof * own) / (pooled_dof + own_dof)
+    variance = shrunk(own, own_dof, pooled_spread**2, pooled_dof)
     return _median(loo_scores), variance.sqrt()[..., None]

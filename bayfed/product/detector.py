@@ -122,13 +122,7 @@ class Detector:
             ProductError: no threshold is set.
             DataError: an image cannot be used.
         """
-        pictures = several(images)
-        found: list[Inspection] = []
-        for start in range(0, len(pictures), CHUNK):
-            part = pictures[start : start + CHUNK]
-            pixels = [pixels_of(one, start + i) for i, one in enumerate(part)]
-            found += self.inspect(pixels, [place_of(one, start + i) for i, one in enumerate(part)])
-        return found
+        return [one for block in _blocks(several(images)) for one in self.inspect(*block)]
 
     def inspect(self, pixels: Sequence[Pixels], places: Sequence[str]) -> list[Inspection]:
         """Return what the detector says of pictures that go through the backbone together.
@@ -376,10 +370,7 @@ class Detector:
     def _fresh(self, images: Sequence[Picture]) -> Iterator[Inspection]:
         """Yield what is said of images, which a support would flatter."""
         known = {good.digest: good.name for good in self.product.provenance.images}
-        for start in range(0, len(images), CHUNK):
-            part = list(enumerate(images[start : start + CHUNK], start))
-            pixels = [pixels_of(one, number) for number, one in part]
-            places = [place_of(one, number) for number, one in part]
+        for pixels, places in _blocks(images):
             for place, values in zip(places, pixels, strict=True):
                 if (same := known.get(digest_of(values))) is not None:
                     raise ProductError(f"{place}: the same picture has been fitted to ({same})")
@@ -425,3 +416,10 @@ class Detector:
             surprise=surprise,
             regions=regions,
         )
+
+
+def _blocks(images: Sequence[Picture]) -> Iterator[tuple[list[Pixels], list[str]]]:
+    """Yield the pixels and the places of ``CHUNK`` images after the other."""
+    for start in range(0, len(images), CHUNK):
+        part = list(enumerate(images[start : start + CHUNK], start))
+        yield [pixels_of(one, i) for i, one in part], [place_of(one, i) for i, one in part]

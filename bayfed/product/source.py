@@ -19,7 +19,7 @@ from bayfed.config import (
 from bayfed.config import Method as MethodSettings
 from bayfed.errors import CheckpointError, ConfigError, WeightsError
 from bayfed.evaluation.checkpoint import Snapshot, paths_in, read
-from bayfed.evaluation.system import parameters
+from bayfed.evaluation.system import checked
 from bayfed.features import Encoder, Params, build_encoder, resolve_device
 from bayfed.features.tiles import TiledTail
 from bayfed.features.weights import inspect_weights
@@ -62,7 +62,7 @@ class Source:
         seed = self.experiment.seed
         if self.snapshot is None:
             return method.initial(seed)
-        return parameters(self.snapshot, method, seed, self.site)
+        return checked(self.snapshot, method, seed).theta_of(self.site)
 
 
 class System(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bayfed.normality.calibration import SPREAD_DOF
+from bayfed.normality.calibration import SPREAD_DOF, shrunk
 from bayfed.product.thresholds import next_score
 
 LEVEL = 0.05
@@ -42,7 +42,7 @@ def suspicion(own: NDArray[np.float64], spread: float | None = None) -> NDArray[
     dof = float(number - 2)
     if spread is not None:
         known = spread**2 * (1 + 1 / (number - 1))
-        scale = np.sqrt((SPREAD_DOF * known + dof * scale**2) / (SPREAD_DOF + dof))
+        scale = np.sqrt(shrunk(scale**2, dof, known))
         dof += SPREAD_DOF
     t = np.divide(own - location, scale, out=np.full(number, -np.inf), where=scale > 0)
     p: NDArray[np.float64] = stats.t.sf(t, dof)

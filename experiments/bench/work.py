@@ -158,13 +158,13 @@ def _parameters(
     experiment: Experiment, training: Training | None, folder: Path, site: str
 ) -> Params:
     from bayfed.evaluation.checkpoint import read
-    from bayfed.evaluation.system import build_system, parameters
+    from bayfed.evaluation.system import build_system, checked
 
     method = build_system(experiment).method
     if training is None:
         return method.initial(experiment.seed)
     snapshot = read(checkpoint_of(training, folder), experiment_hash(training.experiment))
-    return parameters(snapshot, method, experiment.seed, site)
+    return checked(snapshot, method, experiment.seed).theta_of(site)
 
 
 def _use_one_thread() -> None:
