@@ -99,7 +99,7 @@ def test_a_resumed_run_with_few_bits_down_is_the_same(tmp_path: Path) -> None:
 
 
 def test_residuals_cannot_be_sent_as_one_change() -> None:
-    with pytest.raises(ConfigError, match="set downlink.bits"):
+    with pytest.raises(ConfigError, match="each client is sent other parameters"):
         fakes.experiment(downlink={"bits": 8}, personal=["w"])
 
 
