@@ -245,10 +245,18 @@ class MetaFedAvg(FedAvg):
         self,
         server_round: int,
         replies: Iterable[Message],
+        born: Sequence[int] | None = None,
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Take one step along what the rule makes of the replies, in the order given.
+        r"""Take one step along what the rule makes of the replies, in the order given.
 
-        A client's residual takes its own.
+        An update that was asked for :math:`\tau` rounds ago weighs :math:`(1 + \tau)^{-1/2}` of
+        what it would weigh in time (Nguyen et al., FedBuff, 2022, section 5). A client's residual
+        takes its own.
+
+        Args:
+            server_round: The number of the round.
+            replies: To average.
+            born: The rounds in which they were asked for; all of them this one where empty.
 
         Raises:
             FederationError: there is no reply.
@@ -257,14 +265,20 @@ class MetaFedAvg(FedAvg):
         if not replies:
             raise FederationError("no reply to average")
         reports = [metrics_of(reply) for reply in replies]
-        weights = [report[WEIGHT] for report in reports]
-        updates = [self._update(server_round, reply) for reply in replies]
+        born = [server_round] * len(replies) if born is None else born
+        weights = [
+            report[WEIGHT] / math.sqrt(1 + server_round - number)
+            for report, number in zip(reports, born, strict=True)
+        ]
+        updates = [self._update(number, reply) for number, reply in zip(born, replies, strict=True)]
         mean = rule_of(self.defence)(updates, weights)
         self.update_norm = norm(mean)
         self.shared = self.outer.step(self.shared, mean)
         names = {member.client: member.name for member in self.everyone(server_round)}
         senders = [names[int(report["partition"])] for report in reports]
-        self.downlink.answered(set(senders))
+        self.downlink.answered(
+            {name for name, number in zip(senders, born, strict=True) if number == server_round}
+        )
         if self.residuals:
             for sender, update in zip(senders, updates, strict=True):
                 self.residuals.step(sender, update)

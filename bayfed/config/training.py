@@ -72,7 +72,10 @@ class Federation(Settings):
     quorum: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of the sampled clients that must answer well."""
     timeout: Positive = 600.0
-    """Seconds a round may take."""
+    """Seconds after which a message that nobody answered is given up."""
+    deadline: Positive | None = None
+    """Seconds a round waits for updates; one that comes later, but in time, counts in the round in
+    which it comes. Empty: as long as the timeout."""
     workers: Count | None = None
     """Ray actors; empty = one for each core."""
     gpu_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -93,6 +96,8 @@ class Federation(Settings):
             raise ValueError(
                 "personal: each client is sent other parameters; set downlink.bits to 32"
             )
+        if self.deadline is not None and self.deadline > self.timeout:
+            raise ValueError("deadline: later than federation.timeout")
         return self
 
 
