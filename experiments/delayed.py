@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from flwr.app import Message
-from flwr.clientapp import ClientApp
 
-from experiments.inprocess import InProcessGrid
+from experiments.inprocess import Answers, InProcessGrid
 from server.exchange import Clock
 
 Delay = Callable[[Message], float]
@@ -26,7 +25,7 @@ class DelayedGrid(InProcessGrid):
         delay: How long a message takes.
     """
 
-    def __init__(self, app: ClientApp, nodes: int, delay: Delay) -> None:
+    def __init__(self, app: Answers, nodes: int, delay: Delay) -> None:
         super().__init__(app, nodes)
         self._delay, self._now = delay, 0.0
         self._free: dict[int, float] = {}
