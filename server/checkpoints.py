@@ -77,4 +77,5 @@ def latest(folder: Path, experiment: str) -> Snapshot | None:
 
 def _flat(snapshot: Snapshot) -> dict[str, Tensor]:
     tensors = flat({group: getattr(snapshot, group) for group in GROUPS})
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies, as two groups may hold the same tensor and a file may not.
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

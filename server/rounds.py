@@ -29,6 +29,7 @@ from server.roster import check_held_out, enrol, refresh, sample
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.regions import Regions
 from strategies.schema import mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
@@ -121,15 +122,17 @@ class Federation:
             self.settings.rounds,
             server.decay,
         )
+        outer = Outer(optimizer, server.clip, server.memory)
         return MetaFedAvg(
             Averaging.of(self.experiment),
-            Outer(optimizer, server.clip, server.memory),
+            outer,
             lambda _: self.asked,
             lambda _: self.members,
             self.settings.personal,
             Uplink.of(self.experiment),
             Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
             self.settings.defence,
+            Regions(self.settings.regions, outer),
         )
 
     def _clients(self) -> int:

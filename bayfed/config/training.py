@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
-from bayfed.config.updates import Defence, Downlink, Uplink
+from bayfed.config.updates import Defence, Downlink, Regions, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -87,6 +87,7 @@ class Federation(Settings):
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
     defence: Defence = Defence()
+    regions: Regions = Regions()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
@@ -96,9 +97,21 @@ class Federation(Settings):
             raise ValueError(
                 "personal: each client is sent other parameters; set downlink.bits to 32"
             )
+        if self.regions.sites:
+            self._check_regions()
         if self.deadline is not None and self.deadline > self.timeout:
             raise ValueError("deadline: later than federation.timeout")
         return self
+
+    def _check_regions(self) -> None:
+        if self.clients.partition == "dirichlet":
+            raise ValueError("regions: a mixture of sites is in no region")
+        if self.personal:
+            raise ValueError("regions: cannot be combined with federation.personal")
+        if self.downlink.bits < 32:
+            raise ValueError("regions: each is sent other parameters; set downlink.bits to 32")
+        if self.server.memory:
+            raise ValueError("regions: cannot be combined with server.memory")
 
 
 class Evaluation(Settings):
