@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 256
+BLOCK = 1024
 """Coordinates that share a scale."""
 _ESCAPE = 255
 
@@ -24,8 +24,8 @@ def quantise(
     .. math:: q_i = \lfloor L v_i / s + u_i \rfloor, \quad \hat v_i = s q_i / L, \quad
               L = 2^{b-1} - 1, \quad s = \max_{j \in \mathrm{block}} |v_j|
 
-    A block is up to 256 consecutive values of one part. With :math:`u_i` uniform on [0, 1) the mean
-    of :math:`\hat v_i` is :math:`v_i`, and no error is larger than s / L. One bit is the sign, with
+    A block is up to 1024 consecutive values of one part. With :math:`u_i` uniform on [0, 1) the
+    mean of :math:`\hat v_i` is :math:`v_i`, and no error is larger than s / L. One bit is the sign, with
     s the mean of :math:`|v_j|`, which is biased.
 
     Source: Alistarh et al., QSGD, 2017, section 3.1; one bit: Karimireddy et al., Error Feedback
@@ -57,6 +57,15 @@ def quantise(
     return _packed(codes.astype(np.uint16), bits), scales
 
 
+def coded_sizes(parts: Sequence[int], bits: int) -> tuple[int, int]:
+    """Return how many bytes of codes and how many scales :func:`quantise` gives.
+
+    >>> coded_sizes([3, 2000], 4)
+    (1002, 3)
+    """
+    return -(-sum(parts) * bits // 8), len(_starts(parts))
+
+
 def restore(codes: Bytes, scales: Vector, parts: Sequence[int], bits: int) -> Vector:
     """Return the values behind the result of :func:`quantise`.
 
@@ -64,7 +73,7 @@ def restore(codes: Bytes, scales: Vector, parts: Sequence[int], bits: int) -> Ve
         ValueError: the lengths do not fit, a scale is not finite, or a code is off the grid.
     """
     size, starts = sum(parts), _starts(parts)
-    if codes.shape != (-(-size * bits // 8),) or scales.shape != starts.shape:
+    if (codes.size, scales.size) != coded_sizes(parts, bits):
         raise ValueError(f"{codes.size} bytes and {scales.size} scales for {size} values")
     if not np.isfinite(scales).all() or (scales < 0).any():
         raise ValueError("a scale is negative or not finite")

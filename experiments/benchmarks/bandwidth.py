@@ -37,6 +37,7 @@ FORMS = {
     "largest 1 %, 8 bits": ("uplink.keep=0.01", "uplink.bits=8"),
     "drawn 10 %, 8 bits": ("uplink.keep=0.1", "uplink.bits=8", "uplink.select=random"),
     "1 bit up, 8 down": ("uplink.bits=1", "downlink.bits=8"),
+    "1 bit up, 4 down": ("uplink.bits=1", "downlink.bits=4"),
     "largest 5 %, 8 bits up, 2 down": ("uplink.keep=0.05", "uplink.bits=8", "downlink.bits=2"),
 }
 """What travels, as settings of the federation."""

@@ -87,32 +87,44 @@ def test_a_client_clips_its_own() -> None:
     assert float(torch.cat([t.flatten() for t in payload.values()]).norm()) == pytest.approx(1.0)
 
 
+def as_bytes(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(torch.uint8)
+
+
 @pytest.mark.parametrize(
-    ("form", "change", "reason"),
+    ("form", "payload", "reason"),
     [
-        ({"bits": 8}, {"codes": torch.zeros(3, dtype=torch.uint8)}, "3 bytes"),
-        ({"bits": 8}, {"codes": torch.zeros(401)}, "bytes are expected"),
-        ({"bits": 8}, {"scales": torch.full((3,), torch.nan)}, "not finite"),
-        ({"keep": 0.5}, {"gaps": torch.zeros(9, dtype=torch.uint8)}, "9 indices"),
-        ({"keep": 0.5}, {"gaps": torch.full((201,), 254, dtype=torch.uint8)}, "of 401"),
-        ({"keep": 0.5}, {"values": torch.full((201,), torch.nan)}, "NaN"),
-        ({"keep": 0.5}, {"values": torch.zeros(5)}, "5 values"),
-        ({}, {"w": torch.zeros(2)}, "has shape"),
-        ({}, {"fixed": torch.zeros(3)}, "not expected"),
+        ({"bits": 8}, {"bytes": torch.zeros(3, dtype=torch.uint8)}, "3 bytes"),
+        ({"bits": 8}, {"bytes": torch.zeros(500, dtype=torch.uint8)}, "too many|no numbers"),
+        ({"bits": 8}, {"bytes": torch.zeros(409)}, "one array of bytes"),
+        ({"bits": 8}, {"bytes": torch.full((409,), 255, dtype=torch.uint8)}, "not finite"),
+        ({"keep": 0.5}, {"bytes": as_bytes(*[0.0] * 201)}, "0 indices"),
+        ({"keep": 0.5}, {"bytes": as_bytes(*[0.0] * 5)}, "5 values"),
+        ({"bits": 8}, {}, "one array of bytes"),
+        ({"bits": 8}, {"bytes": torch.zeros(2, 2, dtype=torch.uint8)}, "one array of bytes"),
+        ({}, {"w": torch.zeros(2), "b": torch.zeros(())}, "has shape"),
+        ({}, {"w": THETA["w"], "b": torch.tensor(torch.nan)}, "NaN"),
+        ({}, {"w": THETA["w"], "b": THETA["b"], "fixed": torch.zeros(3)}, "not expected"),
     ],
 )
 def test_a_payload_that_does_not_fit_is_refused(
-    form: dict[str, Any], change: Params, reason: str
+    form: dict[str, Any], payload: Params, reason: str
 ) -> None:
-    built = uplink(**form)
-    payload, _ = built.send(update(0), {}, 1, "a")
     with pytest.raises(FederationError, match=reason):
-        built.receive(payload | change, THETA, 1)
+        uplink(**form).receive(payload, THETA, 1)
 
 
-def test_a_payload_without_its_parts_is_refused() -> None:
-    with pytest.raises(FederationError, match="cannot be read"):
-        uplink(bits=8).receive({}, THETA, 1)
+@given(FORMS, st.binary(max_size=900))
+def test_bytes_of_anybody_are_refused_or_finite(form: dict[str, Any], data: bytes) -> None:
+    built = uplink(**form)
+    if not built.settings.lossy:
+        return
+    payload = {"bytes": torch.tensor(list(data), dtype=torch.uint8)}
+    try:
+        received = built.receive(payload, THETA, 1)
+    except FederationError:
+        return
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in received.values())
 
 
 def test_signs_without_feedback_are_refused() -> None:
