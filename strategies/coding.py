@@ -25,8 +25,8 @@ def quantise(
               L = 2^{b-1} - 1, \quad s = \max_{j \in \mathrm{block}} |v_j|
 
     A block is up to 1024 consecutive values of one part. With :math:`u_i` uniform on [0, 1) the
-    mean of :math:`\hat v_i` is :math:`v_i`, and no error is larger than s / L. One bit is the sign, with
-    s the mean of :math:`|v_j|`, which is biased.
+    mean of :math:`\hat v_i` is :math:`v_i`, and no error is larger than s / L. One bit is the sign,
+    with s the mean of :math:`|v_j|`, which is biased.
 
     Source: Alistarh et al., QSGD, 2017, section 3.1; one bit: Karimireddy et al., Error Feedback
     Fixes SignSGD, 2019, Algorithm 1.
