@@ -17,6 +17,7 @@ from bayfed.config.methods import Method
 from bayfed.evaluation.table import ResultRow, read_rows
 from bayfed.seeds import stream
 from experiments.bench import report as module
+from experiments.bench.arms import choose_arms
 from experiments.bench.request import Request, understand
 from experiments.bench.run import run
 from experiments.resolve import find
@@ -135,6 +136,15 @@ def test_the_bench_of_everything_has_every_method() -> None:
     every = {kind.model_fields["name"].default for kind in get_args(union)}
     assert {one.method.name for one in systems.values()} == every
     assert understand(Request("bench")).bench.pairs
+
+
+@pytest.mark.parametrize("name", ["new_product", "new_defect"])
+def test_what_is_trained_is_paired_with_patchcore_on_the_same_inputs(name: str) -> None:
+    asked = understand(Request(name, arms=("federated",)))
+    protocols = asked.bench.protocols
+    arms = choose_arms(asked.systems, asked.bench, protocols, strict=True)
+    assert arms == {"baypranometa": ("federated",), "patchcore": ("none",)}
+    assert asked.systems["patchcore"].backbone == asked.systems["baypranometa"].backbone
 
 
 def test_the_published_table_has_its_systems_and_arms(tmp_path: Path) -> None:
