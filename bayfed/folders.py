@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bayfed.errors import ConfigError
+from bayfed.errors import ConfigError, FederationError
 
 
 def make_folder(path: Path) -> None:
@@ -41,3 +43,23 @@ def made_folder(path: Path) -> Iterator[None]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+@contextmanager
+def alone_in(path: Path) -> Iterator[None]:
+    """Hold the folder ``path`` during the body, so that no second process writes to it.
+
+    The hold ends with the process, however it ends.
+
+    Raises:
+        FederationError: another process holds it.
+    """
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FederationError(f"{path}: another process still writes to it") from error
+        yield
+    finally:
+        os.close(folder)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
-from bayfed.errors import FederationError
-from bayfed.folders import make_folder
+from bayfed.folders import alone_in, make_folder
 
 FILES = frozenset(
     {
@@ -56,25 +52,13 @@ class Job:
         """
         make_folder(self.out)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Hold the folder, so that no second process writes to the run.
 
         Raises:
             FederationError: another one does.
         """
-        folder = os.open(self.out, os.O_RDONLY)
-        try:
-            self._lock(folder)
-            yield
-        finally:
-            os.close(folder)
-
-    def _lock(self, folder: int) -> None:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FederationError(f"{self.out}: another process still writes to it") from error
+        return alone_in(self.out)
 
     def strangers(self) -> list[str]:
         """Return the names in the folder that no run writes, but those that begin with a dot."""

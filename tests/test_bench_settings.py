@@ -95,6 +95,18 @@ def test_a_system_keeps_the_settings_of_its_own_method_only(tmp_path: Path) -> N
     assert found["memory"].method.coreset == 0.25
 
 
+def test_a_refinement_is_for_every_system_that_has_none_of_its_own(tmp_path: Path) -> None:
+    found = systems(
+        tmp_path,
+        """
+        method: {refine: {cycles: 2}}
+        bench: {systems: {baypranometa: {}, patchcore: {}, padim: {method: {refine: {cycles: 1}}}}}
+        """,
+    )
+    cycles = {name: one.method.refine.cycles for name, one in found.items()}
+    assert cycles == {"baypranometa": 2, "patchcore": 2, "padim": 1}
+
+
 def test_a_sweep_changes_one_setting_at_a_time(tmp_path: Path) -> None:
     found = systems(
         tmp_path,

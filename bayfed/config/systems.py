@@ -50,7 +50,8 @@ def choose(bench: Bench, names: tuple[str, ...]) -> Bench:
 def build_systems(tree: Tree, bench: Bench, origin: str = "bench") -> dict[str, Experiment]:
     """Return name -> experiment of every system of ``bench``, its sweep included.
 
-    A system keeps the file's own ``method`` settings if it is of the same method.
+    A system keeps the file's own ``method`` settings if it is of the same method; a refinement
+    goes around any method, so ``method.refine`` is for all of them.
 
     Args:
         tree: The experiment as it stands in the file.
@@ -85,7 +86,9 @@ def _tree_of(tree: Tree, name: str, entry: Entry) -> Tree:
             f"(there are: {', '.join(sorted(known))})"
         )
     changes = entry.model_dump(include={"backbone", "episode", "federation"})
-    method = merged({"method": known.get(preset, {})}, {"method": entry.method})
+    refine = (tree.get("method") or {}).get("refine")
+    shared = {} if refine is None else {"refine": refine}
+    method = merged({"method": known.get(preset, {}) | shared}, {"method": entry.method})
     if not _trains(method["method"].get("name")):
         # The file's rounds are for the systems beside it that have something to train.
         tree = merged(tree, {"federation": {"rounds": 0}})

@@ -13,7 +13,6 @@ from bayfed.config import FULL, Experiment
 from bayfed.errors import CheckpointError, ConfigError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.table import ResultRow, read_rows
-from bayfed.folders import make_folder
 from experiments.bench.plan import CONTEXT
 
 _FREE: Any = {
@@ -70,9 +69,7 @@ class Folder:
 
         Raises:
             CheckpointError: a system was measured here with other settings.
-            ConfigError: the folder cannot be created.
         """
-        make_folder(self.path)
         known = self._known()
         new = {name: stated(experiment) | dict(shared) for name, experiment in systems.items()}
         for name, settings in new.items():

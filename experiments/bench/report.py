@@ -8,12 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bayfed.config import Backbone
 from bayfed.errors import ConfigError
 from bayfed.evaluation.bench.compare import Competitor, over_seeds, paired, panels
 from bayfed.evaluation.bench.report import Findings, write_bench_report
 from bayfed.evaluation.bench.tables import signed
 from bayfed.evaluation.report_tables import number
 from bayfed.evaluation.summary import CONTROL
+from experiments.bench.arms import TRAINED
 from experiments.bench.folder import Folder
 from experiments.bench.plan import Named
 from experiments.bench.request import Asked
@@ -48,7 +50,7 @@ def write_report(
         pairs=pairs_of(asked, named),
         shots=first.evaluation.shots if first.evaluation.shots in shots else shots[-1],
         fpr=first.evaluation.fpr,
-        facts=_facts(asked),
+        facts=_facts(asked, named),
         settings_text=folder.settings.read_text(encoding="utf-8"),
         notes=[*_notes(missed), *_shortfalls(short)],
     )
@@ -84,18 +86,35 @@ def pairs_of(asked: Asked, named: Sequence[Named]) -> list[tuple[tuple[str, str]
     return [(side(first), side(second)) for first, second in asked.bench.pairs]
 
 
-def _facts(asked: Asked) -> dict[str, str]:
+def _facts(asked: Asked, named: Sequence[Named]) -> dict[str, str]:
     first = next(iter(asked.systems.values()))
     data = str(first.data.root) if first.data.source == "folders" else "synthetic"
-    federation = first.federation
+    backbones = dict.fromkeys(backbone_text(one.backbone) for one in asked.systems.values())
+    trained = dict.fromkeys(
+        f"{one.federation.rounds} rounds of {one.federation.episodes} episodes a client"
+        for one in (system.experiment for system in named if set(system.arms) & set(TRAINED))
+    )
     return {
         "Data": data,
         "Systems": ", ".join(asked.systems),
-        "Training": f"{federation.rounds} rounds of {federation.episodes} episodes a client",
+        "Backbone": "; ".join(backbones),
+        "Training": "; ".join(trained) or "none",
         "Seeds": f"{asked.bench.seeds} from {first.seed}",
         "Draws": f"{first.evaluation.draws} supports a site and seed",
         **environment(),
     }
+
+
+def backbone_text(backbone: Backbone) -> str:
+    """Return a backbone and what its weights are: a report without them cannot be repeated.
+
+    >>> backbone_text(Backbone(name="resnet18"))
+    'resnet18, weights drawn at random'
+    """
+    if backbone.weights is not None:
+        return f"{backbone.name}, {backbone.weights.name}, sha256 {(backbone.sha256 or '')[:12]}"
+    hub = "of timm's hub" if backbone.pretrained else "drawn at random"
+    return f"{backbone.name}, weights {hub}"
 
 
 def _notes(missed: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +86,39 @@ def understand(request: Request, base: Path | None = None) -> Asked:
     base = Path.cwd() if base is None else base
     path = find(request.experiment or DEFAULT, base)
     experiment, bench, tree = load_bench(path, _overrides(request))
+    if request.sites:
+        # Of the file's families, those who stay away need not be in the folder.
+        families = experiment.data.families.items()
+        taking_part = {key: [n for n in names if n in request.sites] for key, names in families}
+        tree = {**tree, "data": {**(tree.get("data") or {}), "families": taking_part}}
     if request.methods:
         bench = _without_absent_pairs(choose(bench, request.methods))
     found = build_systems(tree, bench, str(path))
+    _check_reach(request, experiment.method.name, found)
     systems = {name: absolute(one, base) for name, one in found.items()}
     if request.out is None and request.resume:
         raise ConfigError("resume: the folder of the bench to go on with is needed (--out)")
     out = request.out or Path("runs") / f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = (base / out.expanduser()).resolve()
     return Asked(experiment.name, bench, systems, folder, request.resume, bool(request.arms))
+
+
+def _check_reach(request: Request, method: str, systems: Mapping[str, Experiment]) -> None:
+    """Check that ``--set method...`` changes a system: those of another method do not read it.
+
+    Raises:
+        ConfigError: it changes none.
+    """
+    if any(one.method.name == method for one in systems.values()):
+        return
+    for text in request.settings:
+        key = text.partition("=")[0].strip()
+        if key.startswith("method.") and not key.startswith("method.refine"):
+            name = next(iter(systems)).partition(" ")[0]
+            raise ConfigError(
+                f"{key}: of {method}, and no system here is of that method; "
+                f"set bench.systems.{name}.{key}"
+            )
 
 
 def _without_absent_pairs(bench: Bench) -> Bench:

@@ -18,12 +18,13 @@ from bayfed.evaluation.bench.measure import Drawn
 from bayfed.evaluation.bench.rows import rows_of
 from bayfed.evaluation.system import build_system
 from bayfed.evaluation.table import append_rows, sort_rows
+from bayfed.folders import alone_in, make_folder
 from experiments.bench import work
 from experiments.bench.arms import choose_arms
 from experiments.bench.board import Board
 from experiments.bench.folder import Folder, keys_of
 from experiments.bench.plan import Cell, Named, cells, protocols_of
-from experiments.bench.report import pairs_of, write_report
+from experiments.bench.report import backbone_text, pairs_of, write_report
 from experiments.bench.request import Asked, Request, understand
 from experiments.bench.schedule import Schedule
 from experiments.bench.tasks import Tasks
@@ -43,6 +44,21 @@ def run(request: Request, console: Console) -> Path | None:
     pairs_of(asked, named)
     planned = list(cells(asked.name, named, asked.bench))
     short = check_sites(planned)
+    make_folder(folder.path)
+    with alone_in(folder.path):
+        folder.check(asked.resume)  # what another bench has written since
+        return _run(asked, folder, named, planned, short, console)
+
+
+def _run(
+    asked: Asked,
+    folder: Folder,
+    named: Sequence[Named],
+    planned: Sequence[Cell],
+    short: Sequence[str],
+    console: Console,
+) -> Path | None:
+    """Measure the cells that have no rows yet, and write the report of all."""
     done = keys_of(folder.rows())
     todo = [cell for cell in planned if not cell.is_in(done)]
     folder.claim(asked.systems, {"finetune_rounds": asked.bench.finetune_rounds})
@@ -52,7 +68,8 @@ def run(request: Request, console: Console) -> Path | None:
         markup=False,
         highlight=False,
     )
-    for line in short:
+    backbones = dict.fromkeys(backbone_text(one.backbone) for one in asked.systems.values())
+    for line in (*(f"backbone: {text}" for text in backbones), *short):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     missed = measure(todo, folder, asked.bench.workers or os.cpu_count() or 1, console)
     report = write_report(folder, asked, named, missed, short, console)

@@ -74,6 +74,7 @@ def differences(panel: Panel, reference: str) -> Chart | None:
     caption = (
         f"{_conditions(panel)}. Draws and seeds averaged within a site; bars: 95 % t-interval "
         f"over n = {len(panel.sites)} sites. Control: the same system at round-0 parameters."
+        f"{_cut(panel)}"
     )
     size = (6.4, 0.9 + 0.3 * len(rows))
     return Chart(_name("differences", panel), "Paired differences", caption, draw, size)
@@ -197,11 +198,18 @@ def wins(panel: Panel) -> Chart | None:
     caption = (
         f"{_conditions(panel)}. Of n = {len(panel.sites)} sites, those on which the row's mean "
         "image AUROC was above the column's, ties as a half. * the paired 95 % interval over "
-        "sites excludes 0."
+        "sites excludes 0, each pair by itself: of twenty pairs that are alike one has a star."
+        f"{_cut(panel)}"
     )
     longest = max(len(one.title) for one in shown)
     size = (max(4.2, 0.5 + 0.078 * longest + 0.36 * len(shown)), 1.0 + 0.32 * len(shown))
     return Chart(_name("wins", panel), "Wins over sites", caption, draw, size)
+
+
+def _cut(panel: Panel) -> str:
+    """Return what a plot of so many competitors leaves out."""
+    number = len(panel.competitors)
+    return f" The first {LARGEST} of {number} in the table." if number > LARGEST else ""
 
 
 def _colours(duels: Mapping[tuple[int, int], Duel], number: int) -> NDArray[np.float64]:
@@ -246,9 +254,11 @@ def _sweep(panel: Panel, key: str, points: Sequence[tuple[float, str, Competitor
             for place, mean in known:
                 if not math.isnan(mean.low):
                     axes.plot([place] * 2, [mean.low, mean.high], color=colour, lw=1.0)
-        values = {value for value, _, _ in points}
-        if min(values) > 0 and max(values) >= 20 * min(values):
+        values = sorted({value for value, _, _ in points})
+        if values[0] > 0 and values[-1] >= 20 * values[0]:
             axes.set_xscale("log")
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(key)
         axes.set_ylabel("image AUROC")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)

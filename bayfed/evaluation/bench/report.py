@@ -30,7 +30,8 @@ READING = (
     "The control of an arm is the same system, with the same settings, at round-0 parameters. "
     "The last round is reported, never the best one.",
     "F1 max and FPR at FNR 10 % choose their threshold on the labels they are measured on. FPR "
-    "and FNR at the threshold use good images only, none of them from the test.",
+    "and FNR at the threshold use good images only, none of them from the test. n of them can "
+    "state no rate below 1 / (n + 1): where they are too few, nothing is called defective.",
     "AUPRO is the mean covered share of the defect regions, up to a pixel false-positive rate of "
     "0.3. Pixel AUROC and AUPRO are means over the sites that have masks.",
     "Under new-product the arm local is a detector that one other factory has trained alone; the "

@@ -170,6 +170,24 @@ def test_where_nothing_varies_nothing_is_plotted_against_it() -> None:
     assert figures.sweeps(alone[0]) == []
 
 
+def test_a_sweep_is_marked_at_its_values() -> None:
+    (panel,) = [found for found in panels(ROWS) if found.shots == 5 and not found.noise]
+    (chart,) = figures.sweeps(panel)
+    words = {text.strip() for text in ElementTree.fromstring(chart.inline()).itertext()}
+    assert {"0.1", "10", "kappa"} <= words
+    assert not any("$" in word for word in words)
+
+
+def test_a_plot_says_what_it_leaves_out() -> None:
+    many = [row for number in range(25) for row in rows(0.5, variant=f"v{number}")]
+    (cut,) = [figures.wins(panel) for panel in panels(many)]
+    (whole,) = [figures.wins(panel) for panel in panels(many[:-16])]
+    assert cut is not None
+    assert "The first 24 of 25 in the table." in cut.caption
+    assert whole is not None
+    assert "The first" not in whole.caption
+
+
 def test_drawings_repeat() -> None:
     panel = next(p for p in panels(ROWS) if p.shots == 5 and not p.noise)
     chart = figures.wins(panel)

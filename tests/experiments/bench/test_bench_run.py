@@ -13,6 +13,7 @@ from bayfed.config import parse_experiment
 from bayfed.config.tree import assign
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError, ProtocolError
 from bayfed.evaluation.table import ResultRow, read_rows, untimed
+from bayfed.folders import alone_in
 from experiments.bench import schedule, work
 from experiments.run import run as run_job
 from server.job import Job
@@ -66,6 +67,16 @@ def test_it_measures_what_a_run_measures(
         return {tuple(getattr(row, n) for n in names): {**vars(row), "run": ""} for row in found}
 
     assert by_key(rows(out)) == by_key(rows(tmp_path / "run"))
+
+
+def test_the_report_says_with_which_weights_and_whether_anything_was_trained(
+    benching: Benching,
+) -> None:
+    text = (benching(arms=("none",), report=True) / "results.md").read_text()
+    assert "- Backbone: conv4, weights drawn at random" in text
+    assert "- Training: none" in text
+    text = (benching("more", arms=("federated",), report=True) / "results.md").read_text()
+    assert "- Training: 1 rounds of 1 episodes a client" in text
 
 
 def test_what_has_its_rows_is_skipped(benching: Benching, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +149,11 @@ def test_a_bench_can_grow_but_not_change(benching: Benching) -> None:
         ({"backbone": "resnet0"}, BayfedError, "baypranometa: .*resnet0"),
         ({"section": {"pairs": [["a", "b"]]}}, ConfigError, "pairs: no system is called 'a'"),
         ({"resume": True}, ConfigError, "no bench to resume"),
+        (
+            {"methods": ("patchcore",), "settings": ("method.top_k=0.5",)},
+            ConfigError,
+            r"method\.top_k: of baypranometa, .* set bench\.systems\.patchcore\.method\.top_k",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
@@ -198,6 +214,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(benching: Benching, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/out: Not a directory"):
         benching("file/out", arms=("none",))
+
+
+def test_two_benches_do_not_write_to_one_folder(benching: Benching, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with alone_in(out), pytest.raises(FederationError, match="another process still writes to it"):
+        benching(arms=("none",))
+    assert not list(out.iterdir())
+    assert rows(benching(arms=("none",)))
 
 
 def test_a_folder_with_something_else_in_it_is_kept(benching: Benching, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 from bayfed.config import load_bench
+from bayfed.config.methods import Method
 from bayfed.evaluation.table import ResultRow, read_rows
 from bayfed.seeds import stream
 from experiments.bench import report as module
+from experiments.bench.arms import choose_arms
 from experiments.bench.request import Request, understand
 from experiments.bench.run import run
 from experiments.resolve import find
@@ -116,6 +119,32 @@ def test_visa_leaves_out_products_with_their_likes() -> None:
         "macaroni2",
         *(f"pcb{i}" for i in "1234"),
     }
+
+
+def test_families_are_those_of_the_sites_that_are_asked_for(tmp_path: Path) -> None:
+    request = Request("visa", ("pca",), tmp_path, sites=("candle", "fryum", "pipe_fryum", "pcb2"))
+    families = understand(request).systems["pca"].data.families
+    assert {name: members for name, members in families.items() if members} == {
+        "fryum": ("fryum", "pipe_fryum"),
+        "pcb": ("pcb2",),
+    }
+
+
+def test_the_bench_of_everything_has_every_method() -> None:
+    systems = understand(Request("bench")).systems
+    union, *_ = get_args(Method)
+    every = {kind.model_fields["name"].default for kind in get_args(union)}
+    assert {one.method.name for one in systems.values()} == every
+    assert understand(Request("bench")).bench.pairs
+
+
+@pytest.mark.parametrize("name", ["new_product", "new_defect"])
+def test_what_is_trained_is_paired_with_patchcore_on_the_same_inputs(name: str) -> None:
+    asked = understand(Request(name, arms=("federated",)))
+    protocols = asked.bench.protocols
+    arms = choose_arms(asked.systems, asked.bench, protocols, strict=True)
+    assert arms == {"baypranometa": ("federated",), "patchcore": ("none",)}
+    assert asked.systems["patchcore"].backbone == asked.systems["baypranometa"].backbone
 
 
 def test_the_published_table_has_its_systems_and_arms(tmp_path: Path) -> None:
