@@ -21,6 +21,7 @@ from bayfed.cli.signals import Stopped
 from bayfed.errors import FederationError
 from bayfed.folders import make_folder
 from deploy.layout import Folder
+from deploy.reasons import reason
 from deploy.supervisor import (
     Program,
     Supervisor,
@@ -29,7 +30,7 @@ from deploy.supervisor import (
     new_mark,
     read_state,
 )
-from experiments.processes import ROOT, Home, last_line, with_app
+from experiments.processes import ROOT, Home, with_app
 
 SUPERVISOR = "supervisor"
 _ENDING = 30.0
@@ -65,7 +66,8 @@ def detach(
     require_stopped(folder)
     make_folder(folder.logs)
     command = [sys.executable, "-m", "deploy.background", *words]
-    before = {path: _size(path) for path in folder.logs.glob("*.log")}
+    before = {path: path.stat().st_size for path in folder.logs.glob("*.log")}
+    began = before.get(folder.log("supervisor"), 0)
     with folder.log("supervisor").open("ab") as output:
         process = psutil.Popen(
             command,
@@ -80,23 +82,18 @@ def detach(
     while not ready():
         if process.poll() is not None:
             raise FederationError(
-                f"it has ended at once ({last_line(folder.log('supervisor'))}), "
+                f"it has ended at once ({reason(folder.log('supervisor'), began)}), "
                 f"see {folder.log('supervisor')}"
             )
         if failed := _failed(folder):
             stop(folder)
-            said = _said(folder.log(failed), before)
-            raise FederationError(f"{failed} ended ({said}), see {folder.log(failed)}")
+            log = folder.log(failed)
+            said = reason(log, before.get(log, 0))
+            raise FederationError(f"{failed} ended: {said} (see {log})")
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE)
     return True
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_size
-    return 0
 
 
 def _failed(folder: Folder) -> str | None:
@@ -104,16 +101,6 @@ def _failed(folder: Folder) -> str | None:
     programs = read_state(folder.processes).get("programs", {})
     ended = [name for name, found in programs.items() if found["starts"] and not found["pid"]]
     return ended[0] if ended else None
-
-
-def _said(log: Path, before: Mapping[Path, int]) -> str:
-    """Return the line of ``log`` that tells most of why its program has just ended."""
-    with suppress(OSError):
-        text = log.read_bytes()[before.get(log, 0) :].decode(errors="replace")
-        lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
-        telling = [line for line in lines if "rror" in line or "annot" in line]
-        return (telling or lines or ["its log is empty"])[-1][:300]
-    return "its log cannot be read"
 
 
 def require_stopped(folder: Folder) -> None:

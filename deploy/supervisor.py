@@ -20,10 +20,13 @@ from typing import Any
 import psutil
 
 from bayfed.evaluation.atomic import write_atomic
-from experiments.processes import Home, end_all, last_line, with_app
+from deploy.reasons import reason
+from experiments.processes import Home, end_all, with_app
 
 FIRST, LONGEST, STEADY = 1.0, 60.0, 60.0
 """Seconds until the first new start, at most, and of life after which counting begins anew."""
+LARGEST_LOG = 20_000_000
+"""Bytes from which on a log is set aside at the next start of its program."""
 _PAUSE = 0.2
 log = logging.getLogger("bayfed.supervisor")
 
@@ -63,6 +66,8 @@ class _Running:
     due: float = 0.0
     failures: int = 0
     starts: int = 0
+    began: int = 0
+    """How long its log was at the last start."""
 
     def look(self, now: float) -> bool:
         """Start the program if it is time to; return whether anything has changed."""
@@ -75,8 +80,7 @@ class _Running:
         self.due = now + delay(self.failures)
         self.process = None
         end_all(self.home.mark)
-        said = last_line(self.program.log)
-        wait = self.due - now
+        said, wait = reason(self.program.log, self.began), self.due - now
         log.warning("%s ended with code %s (%s); again in %g s", self.name, code, said, wait)
         return True
 
@@ -87,6 +91,7 @@ class _Running:
     def _start(self, now: float) -> bool:
         try:
             self.program.prepare()
+            self.began = _turned(self.program.log)
             self.process = self.home.start(self.program.command, self.program.log, with_app())
         except Exception as error:
             self.failures += 1
@@ -143,6 +148,16 @@ class Supervisor:
         }
         state = {"supervisor": _identity(psutil.Process()), "programs": found}
         write_atomic(self.state, json.dumps(state, indent=1).encode() + b"\n")
+
+
+def _turned(path: Path) -> int:
+    """Return how long a log is, after setting one that has grown long aside."""
+    if not path.exists():
+        return 0
+    if path.stat().st_size > LARGEST_LOG:
+        path.replace(path.with_suffix(".log.1"))
+        return 0
+    return path.stat().st_size
 
 
 def _identity(process: psutil.Process | None) -> dict[str, Any]:
