@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -200,6 +199,12 @@ def show(found: Sequence[Status]) -> None:
                 f"{program.name}: process {program.pid} since {program.since}, "
                 f"{program.megabytes:.0f} MB, start {program.starts}"
             )
+
+
+def require_all(found: Sequence[Status]) -> None:
+    """Let the command end with 3, as systemd's does, unless every program runs."""
+    if any(program.pid is None for program in found):
+        raise typer.Exit(3)
 
 
 if __name__ == "__main__":

@@ -156,12 +156,26 @@ def status(
     }
     if as_json:
         typer.echo(json.dumps(found))
+        background.require_all(programs)
         return
     typer.echo(f"{settings.address}: {'running' if running else 'not running'}")
     background.show(programs)
     for name, state in plants.items():
         typer.echo(f"plant {name}: {state}")
     typer.echo(f"the server's certificate is valid for {days} days")
+    background.require_all(programs)
+
+
+@app.command()
+def unit(
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="Folder to write it to.")] = Path(),
+    user: Annotated[str, typer.Option(help="Who runs the server.")] = "bayfed",
+) -> None:
+    """Write a systemd unit that keeps the server running."""
+    from deploy.units import server_unit
+
+    typer.echo(f"{server_unit(_folder(directory), user).write(out)}")
 
 
 @app.command()

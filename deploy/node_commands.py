@@ -124,11 +124,25 @@ def status(
     }
     if as_json:
         typer.echo(json.dumps(found))
+        background.require_all(programs)
         return
     state = "running" if running else "not running"
     typer.echo(f"{settings.name}: {state}, dials {settings.server}")
     background.show(programs)
     typer.echo(f"trusted: {', '.join(trusted)}")
+    background.require_all(programs)
+
+
+@app.command()
+def unit(
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="Folder to write it to.")] = Path(),
+    user: Annotated[str, typer.Option(help="Who runs the node.")] = "bayfed",
+) -> None:
+    """Write a systemd unit that keeps the node running."""
+    from deploy.units import node_unit
+
+    typer.echo(f"{node_unit(_folder(directory), user).write(out)}")
 
 
 @app.command("trust")

@@ -33,9 +33,9 @@ def reason(log: Path, start: int = 0) -> str:
 
 
 def told(text: str) -> str:
-    """Return the line of a log that tells most.
+    r"""Return the line of a log that tells most.
 
-    >>> told("INFO: up\\nERROR: Exit Code: 305\\nNo\\nconnection.\\n\\nFor more information, visit")
+    >>> told("INFO: up\nERROR: Exit Code: 305\nNo\nconnection.\n\nFor more information, visit")
     'No connection.'
     >>> told("")
     'its log is empty'
