@@ -162,6 +162,8 @@ def _alternative(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
+        if not host:
+            raise ValueError
         return x509.DNSName(host)
     except ValueError as error:
         raise ConfigError(f"host {host!r}: neither a name nor an address") from error

@@ -63,7 +63,8 @@ class Gate:
 
     async def pass_on(self, request: Request) -> Response:
         """Return the SuperLink's answer to a call of a node."""
-        if request.path_params["call"] not in CALLS:
+        call = request.path_params["call"]
+        if call not in CALLS:
             return await self.refuse(request)
         try:
             body = await self._body(request)
@@ -72,7 +73,7 @@ class Gate:
             return PlainTextResponse("the request is too large", 413)
         headers = [(k, v) for k, v in request.headers.items() if k not in _HOP | _LENGTHS]
         try:
-            answer = await self.client.post(request.url.path, content=body, headers=headers)
+            answer = await self.client.post(FLEET + call, content=body, headers=headers)
         except httpx.TransportError:
             return PlainTextResponse("the SuperLink is away", 503)
         kept = {k: v for k, v in answer.headers.items() if k not in _HOP | _LENGTHS}

@@ -73,7 +73,7 @@ class FederationFolder(Folder):
         """
         if not self.settings_file.is_file():
             raise ConfigError(
-                f"{self.root}: no federation, run: bayfed federation init {self.root}"
+                f"{self.root}: no federation is here, see bayfed federation init"
             )
         return read_settings(FederationSettings, self.settings_file)
 

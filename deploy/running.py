@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import psutil
 
+from bayfed.cli.signals import WORDS, Stopped
 from bayfed.errors import FederationError
 from deploy import federation
 from deploy.background import program_of, require_running
@@ -109,17 +111,32 @@ def _attempt(folder: FederationFolder, here: Home, job: Job) -> None:
     if superlink is None:
         raise LostError("the SuperLink is gone")
     try:
-        submit(here, job)
+        with _undisturbed():  # whose number is not known cannot be stopped
+            number = submit(here, job)
     except FederationError as error:
-        if superlink.is_running() and federation.is_up(folder):
+        if _lives(superlink) and federation.is_up(folder):
             raise
         raise LostError("the SuperLink is gone") from error
-    _watch(superlink, job)
+    try:
+        _watch(superlink, job)
+    except Stopped:
+        here.call(["flwr", "stop", number, federation.CONNECTION, "--format", "json"])
+        raise
     said = outcome.read(job.outcome)
     if said.get("status") != outcome.COMPLETED:
         if not _lives(superlink):
             raise LostError("the SuperLink is gone")
         raise FederationError(said.get("reason") or f"the run failed ({first_error(here.log)})")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait until the body is through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _clear(job: Job) -> None:
