@@ -72,9 +72,7 @@ class FederationFolder(Folder):
             ConfigError: this is no such folder, or a setting is wrong.
         """
         if not self.settings_file.is_file():
-            raise ConfigError(
-                f"{self.root}: no federation is here, see bayfed federation init"
-            )
+            raise ConfigError(f"{self.root}: no federation is here, see bayfed federation init")
         return read_settings(FederationSettings, self.settings_file)
 
 
