@@ -35,9 +35,9 @@ def started(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node], rounds: int
         if next(pauses, None) is None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(superexec, "_connect", nodes.__getitem__)
+    monkeypatch.setattr(superexec, "_connect", lambda address, _: nodes[address])
     monkeypatch.setattr(superexec, "warm_context", loaded.extend)
-    monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task))
+    monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task[:2]))
     monkeypatch.setattr(superexec.time, "sleep", pause)
     superexec.main([*nodes, "--load", "timm"])
     assert {"torch", "timm"} <= set(loaded)
