@@ -6,15 +6,19 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
 from clients.local import simulated
+from clients.memory import Memory
 from clients.session import Session, identity, read
+from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
 from strategies.task import norm
+from strategies.uplink import Uplink
 from strategies.wire import (
     ARRAYS,
     CALIBRATION,
@@ -26,7 +30,11 @@ from strategies.wire import (
     pack,
 )
 
+if TYPE_CHECKING:
+    from clients.factory import Factory
+
 log = logging.getLogger("bayfed.client")
+UPLINK, DOWNLINK = "uplink", "downlink"
 app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
 
@@ -103,18 +111,23 @@ def calibrate(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Return the update of one round."""
+    return answer(
+        message,
+        context,
+        lambda session, message: trained(session, session.factory(), message, context),
+    )
 
-    def work(session: Session, message: Message) -> RecordDict:
-        settings = Averaging.of(session.experiment)
-        update = local_update(session.factory(), arrays_of(message), settings, session.round)
-        metrics = {
-            **update.metrics,
-            WEIGHT: update.episodes,
-            "update_norm": norm(update.tensors),
-        }
-        return RecordDict({ARRAYS: pack(update.tensors), METRICS: MetricRecord({**metrics})})
 
-    return answer(message, context, work)
+def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
+    """Return the update of one round of ``factory`` as it leaves the client."""
+    experiment, memory = session.experiment, Memory(context, session.client)
+    settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
+    bits, number = experiment.federation.downlink.bits, session.round
+    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
+    update = local_update(factory, theta, settings, number)
+    sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+    metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
+    return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
 
 @app.evaluate()

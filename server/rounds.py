@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,15 +20,20 @@ from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
 from server import checkpoints, history, phase, results, sums
+from server.attendance import Attendance
 from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
-from server.roster import check_held_out, enrol, sample
-from strategies.fedavg import Averaging, MetaFedAvg, mismatch
+from server.roster import check_held_out, enrol, refresh, sample
+from strategies.downlink import Downlink
+from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.regions import Regions
+from strategies.schema import mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
+from strategies.uplink import Uplink
 from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
 
 log = logging.getLogger("bayfed.server")
@@ -79,7 +83,9 @@ class Federation:
         self.identity = experiment_hash(self.experiment)
         self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
         self.members: list[Member] = []
+        self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
+        self.attendance = Attendance(self.settings.defence.quarantine)
         self.strategy = self._strategy()
 
     def run(self) -> Snapshot:
@@ -107,20 +113,26 @@ class Federation:
 
     def _strategy(self) -> MetaFedAvg:
         server = self.settings.server
+        rates = self.problem.lr_scales(self.experiment)
         optimizer = ServerOptimizer(
             server.optimizer,
             server.lr,
             server.momentum,
-            self.problem.lr_scales(self.experiment),
+            rates,
             self.settings.rounds,
             server.decay,
         )
+        outer = Outer(optimizer, server.clip, server.memory)
         return MetaFedAvg(
             Averaging.of(self.experiment),
-            Outer(optimizer, server.clip, server.memory),
-            self._cohort,
+            outer,
+            lambda _: self.asked,
             lambda _: self.members,
             self.settings.personal,
+            Uplink.of(self.experiment),
+            Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
+            self.settings.defence,
+            Regions(self.settings.regions, outer),
         )
 
     def _clients(self) -> int:
@@ -143,11 +155,13 @@ class Federation:
         results.cut(self.job.results, round_)
         if snapshot is not None:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
+            last = history.read(self.job.history)[-1]
+            self.attendance = Attendance(self.settings.defence.quarantine, last)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
     def _start(self) -> Snapshot:
-        started = time.perf_counter()
+        started = self.exchange.clock.now()
         statistics, exchanges = self._statistics()
         theta = self.problem.initial_parameters(self.experiment, statistics or None)
         theta = self._started(theta)
@@ -173,7 +187,7 @@ class Federation:
         return started
 
     def _round(self, before: Snapshot) -> Snapshot:
-        started, number = time.perf_counter(), before.round + 1
+        started, number = self.exchange.clock.now(), before.round + 1
         trained = self._train(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
@@ -195,26 +209,51 @@ class Federation:
 
     def _train(self, number: int) -> Replies:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
+        self.members, away = refresh(self.exchange, config, self.members)
+        self.asked, missing = self._asked(number, away)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
-        if not messages:
-            raise FederationError(f"round {number}: no client takes part in training")
-        cohort = self._cohort(number)
-        asked = list(zip(cohort, messages, strict=True))
-        replies = self.exchange.ask(f"round {number}", asked, self.strategy.refusal)
+        if not messages and not self.exchange.busy:
+            reasons = "; ".join(f"{name} {why}" for name, why in missing.items())
+            raise FederationError(f"round {number}: no client takes part in training {reasons}")
+        asked = list(zip(self.asked, messages, strict=True))
+        deadline = self.settings.deadline or self.settings.timeout
+        replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
+        for member, reason in self.strategy.outliers(number, replies.good).items():
+            replies.refuse(member, reason)
+        replies.gone |= {member.name for member in self.members if member.client in away}
         self._check_silence(replies)
+        self.attendance.note(number, replies, self.asked)
+        replies.refused |= missing
         replies.require(self.settings.quorum)
-        self.strategy.aggregate_train(number, replies.good.values())
+        self._aggregate(number, replies)
+        return replies
+
+    def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
+        """Return who is asked in a round, and who of the sample is not and why."""
+        cohort = self._cohort(number)
+        missing = {member.name: "the node is away" for member in cohort if member.client in away}
+        missing |= self.attendance.resting(number, cohort)
+        busy = self.exchange.busy
+        return [m for m in cohort if m.name not in missing and m.client not in busy], missing
+
+    def _aggregate(self, number: int, replies: Replies) -> None:
+        late = [(reply, born) for _, (born, reply) in sorted(replies.late.items())]
+        born = [number] * len(replies.good) + [born for _, born in late]
+        messages = [*replies.good.values(), *(reply for reply, _ in late)]
+        self.strategy.aggregate_train(number, messages, born)
         moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
         if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
             raise FederationError(
                 f"round {number}: the parameters are no longer finite; lower server.lr"
             )
-        return replies
 
     def _check_silence(self, replies: Replies) -> None:
+        # In a simulation a worker that died stays dead; with a deadline the silent may be slow.
+        if not self.exchange.simulated or self.settings.deadline is not None:
+            return
         self.silent = {name: self.silent.get(name, 0) + 1 for name in replies.silent}
         lost = sorted(name for name, rounds in self.silent.items() if rounds > 1)
-        if lost and self.exchange.simulated:
+        if lost:
             raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
 
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
@@ -280,7 +319,8 @@ class Federation:
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line["update_norm"] = None if trained is None else self.strategy.update_norm
-        line["seconds"] = time.perf_counter() - started
+        line |= self.attendance.line()
+        line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         snapshot = replace(snapshot, history=snapshot.history + 1)
         checkpoints.write(self.job.out / "checkpoints", snapshot, self.identity)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
+from bayfed.config.updates import Defence, Downlink, Regions, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -71,7 +72,10 @@ class Federation(Settings):
     quorum: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of the sampled clients that must answer well."""
     timeout: Positive = 600.0
-    """Seconds a round may take."""
+    """Seconds after which a message that nobody answered is given up."""
+    deadline: Positive | None = None
+    """Seconds a round waits for updates; one that comes later, but in time, counts in the round in
+    which it comes. Empty: as long as the timeout."""
     workers: Count | None = None
     """Ray actors; empty = one for each core."""
     gpu_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -80,12 +84,34 @@ class Federation(Settings):
     server: Server = Server()
     personal: tuple[str, ...] = ()
     """Prefixes of the parameters to which each client adds a residual of its own."""
+    uplink: Uplink = Uplink()
+    downlink: Downlink = Downlink()
+    defence: Defence = Defence()
+    regions: Regions = Regions()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
         if self.personal and self.clients.partition == "dirichlet":
             raise ValueError("personal: a mixture of sites is no factory; choose another partition")
+        if self.personal and self.downlink.bits < 32:
+            raise ValueError(
+                "personal: each client is sent other parameters; set downlink.bits to 32"
+            )
+        if self.regions.sites:
+            self._check_regions()
+        if self.deadline is not None and self.deadline > self.timeout:
+            raise ValueError("deadline: later than federation.timeout")
         return self
+
+    def _check_regions(self) -> None:
+        if self.clients.partition == "dirichlet":
+            raise ValueError("regions: a mixture of sites is in no region")
+        if self.personal:
+            raise ValueError("regions: cannot be combined with federation.personal")
+        if self.downlink.bits < 32:
+            raise ValueError("regions: each is sent other parameters; set downlink.bits to 32")
+        if self.server.memory:
+            raise ValueError("regions: cannot be combined with server.memory")
 
 
 class Evaluation(Settings):
