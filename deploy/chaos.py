@@ -157,7 +157,7 @@ def _events(
         f"bytes of {d.folder.root.name} turned over": lambda: d.link.damage(3),
     }
     random = stream(seed, "chaos")
-    drawn = random.integers(1, max(2, rounds - 3), size=len(happenings))
+    drawn = random.choice(rounds - 3, len(happenings), replace=rounds - 3 < len(happenings)) + 1
     found = [Event(int(n), *item) for n, item in zip(drawn, happenings.items(), strict=True)]
     return sorted(found, key=lambda event: event.after)
 
