@@ -42,8 +42,7 @@ def supervise(folder: Folder, programs: Sequence[Program]) -> None:
     Raises:
         FederationError: they run already.
     """
-    require_stopped(folder)
-    end_orphans(folder.processes)
+    clear(folder)
     make_folder(folder.logs)
     make_folder(folder.root / "flwr")
     handler = logging.FileHandler(folder.log("supervisor"), encoding="utf-8")
@@ -62,7 +61,6 @@ def detach(
     Raises:
         FederationError: it has ended, or one of its programs has and does not come up.
     """
-    require_stopped(folder)
     make_folder(folder.logs)
     command = [sys.executable, "-m", "deploy.background", *words]
     before = {path: path.stat().st_size for path in folder.logs.glob("*.log")}
@@ -102,14 +100,15 @@ def _failed(folder: Folder) -> str | None:
     return ended[0] if ended else None
 
 
-def require_stopped(folder: Folder) -> None:
-    """Check that nothing runs in ``folder``.
+def clear(folder: Folder) -> None:
+    """Make sure that nothing runs in ``folder``: what a killed supervisor has left is ended.
 
     Raises:
-        FederationError: it does.
+        FederationError: its supervisor lives.
     """
     if (found := supervisor_of(folder)) is not None:
         raise FederationError(f"{folder.root}: runs already, as process {found.pid}")
+    end_orphans(folder.processes)
 
 
 def require_running(folder: Folder) -> None:

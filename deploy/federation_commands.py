@@ -86,10 +86,10 @@ def start(
     from deploy import background, federation
 
     folder = _folder(directory)
+    background.clear(folder)
     if foreground:
         background.supervise(folder, federation.programs(folder))
         return
-    background.require_stopped(folder)
     federation.programs(folder)  # here, a mistake is still seen by who has made it
     words = ["federation", "start", str(folder.root), "--foreground"]
     if not background.detach(folder, words, lambda: federation.is_up(folder), _STARTUP):

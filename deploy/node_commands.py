@@ -77,11 +77,11 @@ def start(
     from deploy import background, node, preflight, rejoin
 
     folder = _folder(directory)
+    background.clear(folder)
     preflight.check_own(folder)
     if foreground:
         background.supervise(folder, node.programs(folder))
         return
-    background.require_stopped(folder)
     try:
         preflight.check_server(folder)
     except preflight.UnreachableError as error:

@@ -12,7 +12,7 @@ _TELLING = re.compile(r"error|cannot|refused|not ", re.IGNORECASE)
 _KNOWN = {
     "Failed to activate SuperNode": "the server does not know this node's key, or another node "
     "still holds its place",
-    "Invalid SuperNode authentication": "the server does not accept this node's signature: its key "
+    "401 Unauthorized": "the server does not accept this node's signature: its key "
     "was shut out, or a clock is wrong",
 }
 LONGEST = 300
