@@ -15,8 +15,10 @@ from deploy.keys import read_private
 from deploy.layout import NodeFolder
 from deploy.ports import require_free
 
-SKEW = 300.0
-"""Seconds by which a signature of a node may be old; Flower refuses an older one."""
+BEHIND, AHEAD = 300.0, 5.0
+"""Seconds by which a node's clock may differ: Flower refuses signatures that are older or newer."""
+_ROUNDED = 1.0
+"""Seconds by which the server's word of its clock may be late."""
 _PATIENCE = 5.0
 _REASONS = (
     ("expired", "its certificate has expired; its administrator must renew it"),
@@ -94,9 +96,9 @@ def _check_clock(server: str, date: str) -> None:
     except ValueError:
         return
     ahead = (datetime.now(UTC) - theirs).total_seconds()
-    if abs(ahead) > SKEW:
-        word = "ahead of" if ahead > 0 else "behind"
+    word, most = ("ahead of", AHEAD + _ROUNDED) if ahead > 0 else ("behind", BEHIND)
+    if abs(ahead) > most:
         raise FederationError(
-            f"this machine's clock is {abs(ahead):.0f} s {word} the server's ({server}), "
-            f"{SKEW:g} s are allowed"
+            f"this machine's clock is {abs(ahead):.0f} s {word} the server's ({server}): a node may "
+            f"be {AHEAD:g} s ahead or {BEHIND:g} s behind"
         )

