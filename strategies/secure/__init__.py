@@ -31,11 +31,13 @@ which c are its own.
 the same round again with one client less, and subtract. Clients can send any vector in range,
 and no check of single updates is possible. What the sum itself tells is told.
 
-**What is taken from Flower**, and what is not: key agreement (ECDH and HKDF; over P-256, five times
-as fast as Flower's default P-384), authenticated encryption (Fernet) and Shamir's shares of 128-bit
-secrets are. Its ``pseudo_rand_gen`` folds a seed to 32 bits for a Mersenne twister, so every mask
-could be found by trying; masks here are AES-256 in counter mode. Its quantiser rounds by numpy's
-global random state; here the stream is keyed by seed, round and client.
+**What is taken from Flower**, and what is not. Key agreement (ECDH and HKDF; over P-256, five
+times as fast as Flower's default P-384) and authenticated encryption (Fernet) are. Shamir's shares
+come from the library that Flower calls: its wrapper pads 128 bits to 256 and starts threads for
+what holds the interpreter's lock, which together takes 4 to 5 times as long. ``pseudo_rand_gen``
+folds a seed to 32 bits for a Mersenne twister, so every mask could be found by trying; masks here
+are AES-256 in counter mode. The quantiser rounds by numpy's global random state and overflows from
+32 bits on; here the stream is keyed by seed, round and client.
 
 Source: Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine Learning, CCS
 2017, figure 4. The consistency check there is made of signatures in every round; here it is made

@@ -276,5 +276,5 @@ def masked_by(
     ring, total = block.ring, block.vector
     for key, adds in masks:
         mask = ring.mask(derive(key, "mask", attempt.digest, number), len(total))
-        total = ring.add(total, mask if adds else ring.negate(mask))
+        total = ring.add(total, mask) if adds else ring.subtract(total, mask)
     return ring.write(total)

@@ -58,11 +58,12 @@ class Ring:
             total[:, 1] += total[:, 0] < left[:, 0]
         return total
 
-    def negate(self, vector: Vector) -> Vector:
-        """Return what gives 0 when ``vector`` is added."""
-        one = np.zeros_like(vector)
-        one[:, 0] = 1
-        return self.add(~vector, one)
+    def subtract(self, left: Vector, right: Vector) -> Vector:
+        """Return the difference, likewise."""
+        rest: Vector = left - right
+        if self.limbs > 1:
+            rest[:, 1] -= left[:, 0] < right[:, 0]
+        return rest
 
     def mask(self, key: bytes, count: int) -> Vector:
         """Return ``count`` numbers that nobody without ``key`` can tell from uniform ones.

@@ -11,7 +11,7 @@ from strategies.secure.client import Block, masked_by
 from strategies.secure.keys import SEED, KeyPair, digest
 from strategies.secure.records import Agreed, Attempt, Mailbox, Offer, Revealed, Tags
 from strategies.secure.ring import Bytes, Ring, Vector
-from strategies.secure.shares import combine, is_share
+from strategies.secure.shares import SHARE, combine
 
 
 def offer_refusal(attempt: Attempt, offer: Offer) -> str | None:
@@ -21,15 +21,12 @@ def offer_refusal(attempt: Attempt, offer: Offer) -> str | None:
     return None
 
 
-def reveal_refusal(
-    attempt: Attempt, client: int, offers: Mapping[int, Offer], revealed: Revealed
-) -> str | None:
-    """Return why the shares of ``client`` cannot be used, or ``None``."""
+def reveal_refusal(offers: Mapping[int, Offer], revealed: Revealed) -> str | None:
+    """Return why the shares of a client cannot be used, or ``None``."""
     if revealed.shares.keys() != offers.keys():
         return "a share of each client who has shared is expected"
-    position = attempt.position(client)
-    wrong = [owner for owner, part in revealed.shares.items() if not is_share(part, position)]
-    return f"the share of client {wrong[0]} is no share of this client" if wrong else None
+    wrong = [owner for owner, part in revealed.shares.items() if len(part) != SHARE]
+    return f"what is revealed of client {wrong[0]} is no share" if wrong else None
 
 
 def mailbox(offers: Mapping[int, Offer], reader: int) -> Mailbox:
