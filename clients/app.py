@@ -12,9 +12,12 @@ from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
 from clients.local import simulated
+from clients.memory import Memory
 from clients.session import Session, identity, read
+from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
 from strategies.task import norm
+from strategies.uplink import Uplink
 from strategies.wire import (
     ARRAYS,
     CALIBRATION,
@@ -27,6 +30,7 @@ from strategies.wire import (
 )
 
 log = logging.getLogger("bayfed.client")
+UPLINK, DOWNLINK = "uplink", "downlink"
 app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
 
@@ -105,14 +109,23 @@ def train(message: Message, context: Context) -> Message:
     """Return the update of one round."""
 
     def work(session: Session, message: Message) -> RecordDict:
-        settings = Averaging.of(session.experiment)
-        update = local_update(session.factory(), arrays_of(message), settings, session.round)
+        experiment, factory = session.experiment, session.factory()
+        settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
+        memory = Memory(context, session.client)
+        bits = experiment.federation.downlink.bits
+        theta, memory[DOWNLINK] = receive(
+            message, memory[DOWNLINK], bits, uplink.rates, session.round
+        )
+        update = local_update(factory, theta, settings, session.round)
+        sent, memory[UPLINK] = uplink.send(
+            update.tensors, memory[UPLINK], session.round, factory.name
+        )
         metrics = {
             **update.metrics,
             WEIGHT: update.episodes,
             "update_norm": norm(update.tensors),
         }
-        return RecordDict({ARRAYS: pack(update.tensors), METRICS: MetricRecord({**metrics})})
+        return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
     return answer(message, context, work)
 

@@ -45,6 +45,12 @@ class Replies:
     bytes_down: int = 0
     bytes_up: int = 0
 
+    def refuse(self, member: Member, reason: str) -> None:
+        """Take a reply back out of the usable ones."""
+        del self.good[member]
+        self.refused[member.name] = reason
+        log.warning("%s: %s: %s", self.phase, member.name, reason)
+
     def compute(self) -> dict[str, float]:
         """Return the seconds that each client says it computed."""
         return {m.name: metrics_of(r).get("seconds", 0.0) for m, r in self.good.items()}

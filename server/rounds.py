@@ -26,10 +26,13 @@ from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.roster import check_held_out, enrol, sample
-from strategies.fedavg import Averaging, MetaFedAvg, mismatch
+from strategies.downlink import Downlink
+from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.schema import mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
+from strategies.uplink import Uplink
 from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
 
 log = logging.getLogger("bayfed.server")
@@ -107,11 +110,12 @@ class Federation:
 
     def _strategy(self) -> MetaFedAvg:
         server = self.settings.server
+        rates = self.problem.lr_scales(self.experiment)
         optimizer = ServerOptimizer(
             server.optimizer,
             server.lr,
             server.momentum,
-            self.problem.lr_scales(self.experiment),
+            rates,
             self.settings.rounds,
             server.decay,
         )
@@ -121,6 +125,9 @@ class Federation:
             self._cohort,
             lambda _: self.members,
             self.settings.personal,
+            Uplink.of(self.experiment),
+            Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
+            self.settings.defence,
         )
 
     def _clients(self) -> int:
@@ -200,7 +207,11 @@ class Federation:
             raise FederationError(f"round {number}: no client takes part in training")
         cohort = self._cohort(number)
         asked = list(zip(cohort, messages, strict=True))
-        replies = self.exchange.ask(f"round {number}", asked, self.strategy.refusal)
+        replies = self.exchange.ask(
+            f"round {number}", asked, partial(self.strategy.refusal, number)
+        )
+        for member, reason in self.strategy.outliers(number, replies.good).items():
+            replies.refuse(member, reason)
         self._check_silence(replies)
         replies.require(self.settings.quorum)
         self.strategy.aggregate_train(number, replies.good.values())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bayfed.errors import FederationError
 from server.exchange import Replies
-from strategies.fedavg import mismatch
+from strategies.schema import mismatch
 from strategies.wire import arrays_of
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from torch import Tensor
 
 from bayfed.config import Experiment
+from bayfed.config.updates import Defence
 from bayfed.errors import FederationError
+from strategies.downlink import Downlink
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
-from strategies.server_optimizers import State
+from strategies.rules import rule_of
+from strategies.server_optimizers import State, scale_of
 from strategies.task import LocalTask, Params, norm
+from strategies.uplink import Uplink
 from strategies.wire import ARRAYS, WEIGHT, Cohort, Member, arrays_of, instruction, metrics_of, pack
 
-PERSONAL = "personal/"
-"""Where the memory of the residuals stands among that of the server."""
+PERSONAL, DOWNLINK = "personal/", "downlink/"
+"""Where the memories of the residuals and of the downlink stand among that of the server."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Averaging:
     """eta_l: learning rate of a local step."""
     episodes: int = 1
     """B: episodes of one batch."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Averaging:
@@ -51,6 +57,7 @@ class Averaging:
             local_steps=server.local_steps,
             local_lr=server.local_lr,
             episodes=experiment.federation.episodes,
+            rates=experiment.method.rates,
         )
 
 
@@ -76,7 +83,7 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     total = {name: torch.zeros_like(value) for name, value in theta.items()}
     reports: list[dict[str, float]] = []
     for step in range(settings.local_steps):
-        gradient, report = _gradient(task, current, number, step)
+        gradient, report = _gradient(task, current, settings.rates, number, step)
         reports.append(report)
         if settings.aggregate == "parameters":
             gradient = {name: settings.local_lr * g for name, g in gradient.items()}
@@ -89,37 +96,20 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
 
 
 def _gradient(
-    task: LocalTask,
-    theta: Params,
-    number: int,
-    step: int,
+    task: LocalTask, theta: Params, rates: Mapping[str, float], number: int, step: int
 ) -> tuple[Params, dict[str, float]]:
-    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    loss, metrics = task.loss(leaves, task.batch(number, step))
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    gradient = {
-        name: torch.zeros_like(leaf) if g is None else g
-        for (name, leaf), g in zip(leaves.items(), found, strict=True)
-    }
+    moved = {n: v.detach().requires_grad_() for n, v in theta.items() if scale_of(rates, n)}
+    loss, metrics = task.loss(theta | moved, task.batch(number, step))
+    found = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
+    gradient = {name: torch.zeros_like(value) for name, value in theta.items()}
+    gradient |= {name: g for name, g in zip(moved, found, strict=True) if g is not None}
     return gradient, {**metrics, "loss": float(loss.detach())}
-
-
-def weighted_mean(updates: Sequence[Params], weights: Sequence[float]) -> Params:
-    """Return sum_c n_c g_c / sum_c n_c, added in the order given and in float64.
-
-    >>> weighted_mean([{"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])}], [3, 1])
-    {'w': tensor([1.])}
-    """
-    total = float(sum(weights))
-    mean: Params = {}
-    for name, first in updates[0].items():
-        terms = (w * update[name].double() for update, w in zip(updates, weights, strict=True))
-        mean[name] = (sum(terms, torch.zeros_like(first, dtype=torch.float64)) / total).to(first)
-    return mean
 
 
 class MetaFedAvg(FedAvg):
     """The server half: g = sum_c n_c g_c / sum_c n_c, clipped, then one optimiser step.
+
+    Another rule than the mean can make g of the clients' updates g_c; n_c are their episodes.
 
     The loop, the quorum and the checkpoints belong to the server; the clients of a
     round are named by ``cohort``, so that no global random state takes part.
@@ -133,6 +123,9 @@ class MetaFedAvg(FedAvg):
         cohort: Who trains in a round.
         everyone: Who is evaluated in a round.
         personal: Prefixes of the parameters with a residual for each client.
+        uplink: The form in which updates arrive.
+        downlink: That in which the parameters of a round leave.
+        defence: How they are taken.
     """
 
     def __init__(
@@ -142,8 +135,13 @@ class MetaFedAvg(FedAvg):
         cohort: Cohort,
         everyone: Cohort,
         personal: Sequence[str] = (),
+        uplink: Uplink | None = None,
+        downlink: Downlink | None = None,
+        defence: Defence | None = None,
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
+        self.uplink, self.downlink = uplink or Uplink(), downlink or Downlink()
+        self.defence = defence or Defence()
         self.settings, self.outer = settings, outer
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
@@ -169,14 +167,17 @@ class MetaFedAvg(FedAvg):
             ConfigError: there is no parameter that could have a residual.
         """
         own, state = split(memory or {}, PERSONAL)
+        sent, state = split(state, DOWNLINK)
         self.shared = self.outer.start(theta) if memory is None else Iterate.resumed(theta, state)
         self.residuals.restore(theta, personal or {}, own)
+        self.downlink.restore(sent)
 
     @property
     def memory(self) -> State:
         """What going on needs beside what was learned."""
         own = {f"{PERSONAL}{name}": tensor for name, tensor in self.residuals.memory.items()}
-        return self.shared.memory | own
+        sent = {f"{DOWNLINK}{name}": tensor for name, tensor in self.downlink.memory.items()}
+        return self.shared.memory | own | sent
 
     def configure_train(
         self,
@@ -186,8 +187,13 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each sampled client."""
-        start = _each(arrays, self.shared.value, self.residuals.trained)
-        return self._messages(self.cohort(server_round), "train", start, config)
+        value = self.downlink.prepare(self.shared.value, server_round)
+        shared = arrays if value is self.shared.value else pack(value)
+        full = _each(shared, value, self.residuals.trained)
+        return [
+            instruction(m, "train", self.downlink.records(m, full(m)), config)
+            for m in self.cohort(server_round)
+        ]
 
     def configure_evaluate(
         self,
@@ -197,42 +203,50 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each client."""
-        return self._messages(
-            self.everyone(server_round), "evaluate", self.evaluated(arrays), config
-        )
+        learned = self.evaluated(arrays)
+        members = self.everyone(server_round)
+        return [instruction(m, "evaluate", {ARRAYS: learned(m)}, config) for m in members]
 
     def evaluated(self, arrays: ArrayRecord) -> Callable[[Member], ArrayRecord]:
         """Return what a member is evaluated with; ``arrays`` is for those without a residual."""
         return _each(arrays, self.shared.learned, self.residuals.evaluated)
 
-    @staticmethod
-    def _messages(
-        members: Iterable[Member],
-        kind: str,
-        arrays: Callable[[Member], ArrayRecord],
-        config: ConfigRecord,
-    ) -> list[Message]:
-        return [instruction(m, kind, {ARRAYS: arrays(m)}, config) for m in members]
-
-    def refusal(self, reply: Message) -> str | None:
+    def refusal(self, server_round: int, reply: Message) -> str | None:
         """Return why the update in ``reply`` must not be averaged, or ``None``."""
         try:
-            update, metrics = arrays_of(reply), metrics_of(reply)
+            self._update(server_round, reply)
         except FederationError as error:
             return str(error)
+        metrics = metrics_of(reply)
         episodes, most = metrics.get(WEIGHT, 0), self.settings.local_steps * self.settings.episodes
         if not 0 < episodes <= most:
             return f"{WEIGHT} is {episodes}, between 1 and {most} is expected"
         if not math.isfinite(metrics.get("loss", math.nan)):
             return "the loss is not finite"
-        return mismatch(update, self.shared.value)
+        return None
+
+    def outliers(self, server_round: int, replies: Mapping[Member, Message]) -> dict[Member, str]:
+        """Return whose update is too long beside those of the others, and how long it is."""
+        if self.defence.norm is None or not replies:
+            return {}
+        lengths = {m: norm(self._update(server_round, reply)) for m, reply in replies.items()}
+        usual = median(lengths.values())
+        return {
+            member: f"the update's norm is {length:.3g}, {self.defence.norm:g} times the median "
+            f"{usual:.3g} is allowed"
+            for member, length in lengths.items()
+            if length > self.defence.norm * usual
+        }
+
+    def _update(self, server_round: int, reply: Message) -> Params:
+        return self.uplink.receive(arrays_of(reply), self.shared.value, server_round)
 
     def aggregate_train(
         self,
         server_round: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Take one step along the mean of the replies, in the order in which they are given.
+        """Take one step along what the rule makes of the replies, in the order given.
 
         A client's residual takes its own.
 
@@ -244,14 +258,16 @@ class MetaFedAvg(FedAvg):
             raise FederationError("no reply to average")
         reports = [metrics_of(reply) for reply in replies]
         weights = [report[WEIGHT] for report in reports]
-        updates = [arrays_of(reply) for reply in replies]
-        mean = weighted_mean(updates, weights)
+        updates = [self._update(server_round, reply) for reply in replies]
+        mean = rule_of(self.defence)(updates, weights)
         self.update_norm = norm(mean)
         self.shared = self.outer.step(self.shared, mean)
+        names = {member.client: member.name for member in self.everyone(server_round)}
+        senders = [names[int(report["partition"])] for report in reports]
+        self.downlink.answered(set(senders))
         if self.residuals:
-            names = {member.client: member.name for member in self.cohort(server_round)}
-            for update, report in zip(updates, reports, strict=True):
-                self.residuals.step(names[int(report["partition"])], update)
+            for sender, update in zip(senders, updates, strict=True):
+                self.residuals.step(sender, update)
         loss = sum(w * r["loss"] for w, r in zip(weights, reports, strict=True)) / sum(weights)
         return pack(self.shared.value), MetricRecord(
             {"loss": loss, "update_norm": self.update_norm}
@@ -268,27 +284,3 @@ def _each(
         return arrays if own is theta else pack(own)
 
     return of
-
-
-def mismatch(update: Params, template: Params) -> str | None:
-    """Return how ``update`` differs in names, shapes or types, or where it is not finite.
-
-    >>> mismatch({"w": torch.ones(2)}, {"w": torch.ones(3)})
-    "tensor 'w' has shape (2,), (3,) is expected"
-    """
-    if update.keys() != template.keys():
-        name = min(update.keys() ^ template.keys())
-        return f"tensor {name!r} is {'missing' if name in template else 'not expected'}"
-    reasons = (_tensor_mismatch(name, update[name], template[name]) for name in sorted(template))
-    return next((reason for reason in reasons if reason), None)
-
-
-def _tensor_mismatch(name: str, value: Tensor, template: Tensor) -> str | None:
-    if value.shape != template.shape:
-        shapes = f"{tuple(value.shape)}, {tuple(template.shape)} is expected"
-        return f"tensor {name!r} has shape {shapes}"
-    if value.dtype != template.dtype:
-        return f"tensor {name!r} has dtype {value.dtype}, {template.dtype} is expected"
-    if not bool(torch.isfinite(value).all()):
-        return f"tensor {name!r} holds NaN or Inf"
-    return None

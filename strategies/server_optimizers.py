@@ -70,7 +70,7 @@ class ServerOptimizer:
         for name, value in params.items():
             moments = {key[0]: t for key, t in state.items() if key[1:] == f"/{name}"}
             direction, moments = rule(update[name], moments, count)
-            result[name] = value - lr * self.scale(name) * direction
+            result[name] = value - lr * scale_of(self.scales, name) * direction
             after |= {f"{key}/{name}": moment for key, moment in moments.items()}
         return result, after
 
@@ -84,19 +84,19 @@ class ServerOptimizer:
         span = self.decay * self.rounds
         return min(1.0, max(0.0, (self.rounds + 1 - count) / span)) if span else 1.0
 
-    def scale(self, name: str) -> float:
-        """Return the learning-rate multiplier of the tensor ``name``.
-
-        >>> scales = {"prior": 2.0, "prior.mean": 3.0}
-        >>> ServerOptimizer("sgd", 1.0, scales=scales).scale("prior.mean")
-        3.0
-        """
-        prefixes = [prefix for prefix in self.scales if name.startswith(prefix)]
-        return self.scales[max(prefixes, key=len)] if prefixes else 1.0
-
     def _sgd(self, g: Tensor, moments: State, _count: int) -> tuple[Tensor, State]:
         v = self.momentum * moments["v"] + g
         return v, {"v": v}
+
+
+def scale_of(scales: Mapping[str, float], name: str) -> float:
+    """Return the learning-rate multiplier of the tensor ``name``: that of its longest prefix.
+
+    >>> scale_of({"prior": 2.0, "prior.mean": 3.0}, "prior.scale")
+    2.0
+    """
+    prefixes = [prefix for prefix in scales if name.startswith(prefix)]
+    return scales[max(prefixes, key=len)] if prefixes else 1.0
 
 
 def _adam(g: Tensor, moments: State, count: int) -> tuple[Tensor, State]:

@@ -16,8 +16,9 @@ from strategies.task import Params
 
 CODE = ("bayfed", "clients", "strategies")
 """The packages that server and clients must hold in the same version."""
-ARRAYS, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
+ARRAYS, CHANGE, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
     "arrays",
+    "change",
     "calibration",
     "metrics",
     "config",
@@ -28,7 +29,7 @@ WEIGHT = "num-examples"
 """The metric that weighs a reply: episodes."""
 MAX_BYTES = 512 * 2**20
 """Largest set of tensors that either side accepts."""
-DTYPES = frozenset({"float32", "float64", "int64"})
+DTYPES = frozenset({"float32", "float64", "int64", "uint8"})
 
 
 @dataclass(frozen=True, order=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
+from bayfed.config.updates import Defence, Downlink, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -80,11 +81,18 @@ class Federation(Settings):
     server: Server = Server()
     personal: tuple[str, ...] = ()
     """Prefixes of the parameters to which each client adds a residual of its own."""
+    uplink: Uplink = Uplink()
+    downlink: Downlink = Downlink()
+    defence: Defence = Defence()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
         if self.personal and self.clients.partition == "dirichlet":
             raise ValueError("personal: a mixture of sites is no factory; choose another partition")
+        if self.personal and self.downlink.bits < 32:
+            raise ValueError(
+                "personal: each client is sent other parameters; set downlink.bits to 32"
+            )
         return self
 
 

@@ -12,14 +12,10 @@ from torch import Tensor
 
 from bayfed.errors import FederationError
 from experiments.inprocess import InProcessGrid, flower_identity
-from strategies.fedavg import (
-    Averaging,
-    MetaFedAvg,
-    local_update,
-    mismatch,
-    weighted_mean,
-)
+from strategies.fedavg import Averaging, MetaFedAvg, local_update
 from strategies.outer import Outer
+from strategies.rules import weighted_mean
+from strategies.schema import mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params, clipped
 from strategies.wire import ARRAYS, METRICS, WEIGHT, Member, pack
@@ -119,12 +115,12 @@ def replies(*pairs: tuple[float, int], loss: float = 1.0) -> list[Message]:
                 RecordDict(
                     {
                         ARRAYS: pack({"w": torch.tensor([value])}),
-                        METRICS: MetricRecord({WEIGHT: weight, "loss": loss}),
+                        METRICS: MetricRecord({WEIGHT: weight, "loss": loss, "partition": c}),
                     }
                 ),
                 reply_to=question,
             )
-            for question, (value, weight) in zip(asked, pairs, strict=True)
+            for c, (question, (value, weight)) in enumerate(zip(asked, pairs, strict=True))
         ]
 
 
@@ -158,7 +154,7 @@ def test_nothing_to_average_is_an_error() -> None:
     ],
 )
 def test_a_bad_reply_is_refused_with_a_reason(reply: Message, reason: str | None) -> None:
-    found = strategy().refusal(reply)
+    found = strategy().refusal(1, reply)
     assert (found is None) if reason is None else (reason in str(found))
 
 

@@ -1,0 +1,36 @@
+"""What a client keeps from one message of a run to the next."""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord, Context
+
+from strategies.task import Params
+from strategies.wire import pack, unpack
+
+
+class Memory:
+    """Tensors of one client in the state that Flower keeps for its node during a run.
+
+    They are lost where the node is started anew, so nothing may depend on them being there.
+
+    Args:
+        context: Of the node.
+        client: A simulated node may play several.
+    """
+
+    def __init__(self, context: Context, client: int) -> None:
+        self._state, self._client = context.state, client
+
+    def __getitem__(self, name: str) -> Params:
+        record = self._state.array_records.get(self._key(name), ArrayRecord())
+        return unpack(record)
+
+    def __setitem__(self, name: str, tensors: Params) -> None:
+        key = self._key(name)
+        if tensors:
+            self._state[key] = pack(tensors)
+        elif key in self._state:
+            del self._state[key]
+
+    def _key(self, name: str) -> str:
+        return f"{name}/{self._client}"

@@ -1,0 +1,136 @@
+"""Bytes of a round against accuracy: one experiment, with its updates in several forms.
+
+    python -m experiments.benchmarks.bandwidth --data DIR --weights FILE --out DIR
+
+Every form trains from the same start on the same episodes; only what travels differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bayfed.data import load_sites
+from bayfed.data.files import FileSource
+from bayfed.evaluation.summary import TRAINED, draws_by_site, interval_text, last_round
+from bayfed.evaluation.table import read_rows
+from bayfed.metrics import paired_interval
+from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
+from experiments.resolve import resolve
+from experiments.run import train_in_process
+from server import history
+from server.job import Job
+
+FORMS = {
+    "32 bits": (),
+    "16 bits": ("uplink.bits=16",),
+    "8 bits": ("uplink.bits=8",),
+    "4 bits": ("uplink.bits=4",),
+    "2 bits": ("uplink.bits=2",),
+    "1 bit": ("uplink.bits=1",),
+    "largest 5 %, 8 bits": ("uplink.keep=0.05", "uplink.bits=8"),
+    "largest 1 %, 8 bits": ("uplink.keep=0.01", "uplink.bits=8"),
+    "drawn 10 %, 8 bits": ("uplink.keep=0.1", "uplink.bits=8", "uplink.select=random"),
+    "1 bit up, 8 down": ("uplink.bits=1", "downlink.bits=8"),
+    "largest 5 %, 8 bits up, 2 down": ("uplink.keep=0.05", "uplink.bits=8", "downlink.bits=2"),
+}
+"""What travels, as settings of the federation."""
+GOAL_BYTES, GOAL_LOSS, GOAL_SHARE = 50_000, 0.005, 0.02
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the sites.")],
+    weights: Annotated[Path, typer.Option(help="Weights of the backbone.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; those that are done are kept.")],
+    experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
+    ] = None,
+    forms: Annotated[str, typer.Option(help="Some of the forms, separated by semicolons.")] = "",
+) -> None:
+    """Measure accuracy and bytes of every form."""
+    console = wide_console()
+    print_machine(console)
+    chosen = [form.strip() for form in forms.split(";")] if forms else list(FORMS)
+    common = [f"data.root={data}", f"backbone.weights={weights}", *(settings or [])]
+    jobs = {
+        form: _run(experiment, common, out, form) for form in dict.fromkeys(["32 bits", *chosen])
+    }
+    reference = _sites(jobs["32 bits"])
+    pixels, files = _images(jobs["32 bits"])
+    shares = (len(reference) / pixels, len(reference) / files)
+    rows = [_cells(form, job, reference, shares) for form, job in jobs.items()]
+    columns = ("AUROC", "difference, 95 %", "kB up", "kB down", "% of pixels", "% of files")
+    print_table(console, "kB a client and round; uplink of all rounds", ("form", *columns), rows)
+    console.print(f"images: {pixels / 1e6:.0f} MB decoded, {files / 1e6:.0f} MB in files")
+    for form, job in jobs.items():
+        _print_goals(console, form, job, reference, shares[0])
+
+
+def _run(experiment: str, common: Sequence[str], out: Path, form: str) -> Job:
+    words = [f"federation.{word}" for word in FORMS[form]]
+    folder = out / form.replace(" ", "-").replace(",", "").replace("%", "percent")
+    done = (folder / "report.html").exists() or (folder / "done").exists()
+    job = resolve(experiment, [*common, *words], folder, resume=done)
+    if not done:
+        train_in_process(job)
+        (folder / "done").touch()
+    return job
+
+
+def _sites(job: Job) -> dict[str, list[float]]:
+    return draws_by_site(last_round(read_rows(job.results), TRAINED))
+
+
+def _mean(sites: dict[str, list[float]]) -> float:
+    return fmean(fmean(draws) for draws in sites.values())
+
+
+def _bytes(job: Job) -> tuple[float, float, float]:
+    """Return what a client sends and is sent in a round of training, and sends in all of them."""
+    lines = [line for line in history.read(job.history) if line["round"]]
+    alone = [line for line in lines if line["mean_image_auroc"] is None]
+    up, down = (
+        fmean(line[key] / line["replies"] for line in alone) for key in ("bytes_up", "bytes_down")
+    )
+    return up, down, up * len(lines)
+
+
+def _images(job: Job) -> tuple[int, int]:
+    """Return the bytes of the sites' images: decoded to 8-bit RGB, and as they are stored."""
+    pictures = [p for s in load_sites(job.experiment.data, job.experiment.seed) for p in s.images]
+    pixels = sum(3 * width * height for width, height in (picture.size() for picture in pictures))
+    sources = (picture.source for picture in pictures)
+    return pixels, sum(s.path.stat().st_size for s in sources if isinstance(s, FileSource))
+
+
+def _cells(
+    form: str, job: Job, reference: dict[str, list[float]], shares: tuple[float, float]
+) -> tuple[str, ...]:
+    found = _sites(job)
+    up, down, total = _bytes(job)
+    shown = "" if form == "32 bits" else interval_text(paired_interval(reference, found), digits=4)
+    parts = (f"{100 * share * total:.2f}" for share in shares)
+    return form, f"{_mean(found):.4f}", shown, f"{up / 1000:.1f}", f"{down / 1000:.1f}", *parts
+
+
+def _print_goals(
+    console: Console, form: str, job: Job, reference: dict[str, list[float]], share: float
+) -> None:
+    up, _, total = _bytes(job)
+    goals = (
+        goal(up / 1000, GOAL_BYTES / 1000, "kB", digits=1),
+        goal(_mean(reference) - _mean(_sites(job)), GOAL_LOSS, "AUROC lost", digits=4),
+        goal(100 * total * share, 100 * GOAL_SHARE, "% of the pixels", digits=2),
+    )
+    missed = [text for text in goals if text.endswith("missed")]
+    console.print(f"{form}: {'; '.join(missed) or 'all goals reached'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
