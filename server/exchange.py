@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
 from bayfed.errors import FederationError
+from strategies.secure.steps import size
 from strategies.wire import ERROR, INFO, Member, metrics_of
 
 log = logging.getLogger("bayfed.server")
@@ -33,8 +34,9 @@ class Replies:
         refused: why each other client's reply is missing.
         silent: the names of those who sent no reply at all.
         seconds: wall time of the exchange.
-        bytes_down: bytes of tensors sent.
-        bytes_up: bytes of tensors received.
+        bytes_down: bytes of tensors sent, and of what secure sums need beside them.
+        bytes_up: bytes received, likewise.
+        means: means over the clients, where only their sum is known.
     """
 
     phase: str
@@ -44,6 +46,7 @@ class Replies:
     seconds: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
+    means: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, member: Member, reason: str) -> None:
         """Take a reply back out of the usable ones."""
@@ -62,7 +65,15 @@ class Replies:
             FederationError: fewer than ``quorum`` times the asked, or nobody.
         """
         asked = len(self.good) + len(self.refused)
-        needed = max(1, math.ceil(quorum * asked))
+        self.need(max(1, math.ceil(quorum * asked)))
+
+    def need(self, needed: int) -> None:
+        """Check that at least ``needed`` clients answered well.
+
+        Raises:
+            FederationError: they did not.
+        """
+        asked = len(self.good) + len(self.refused)
         if len(self.good) < needed:
             reasons = "; ".join(f"{name}: {why}" for name, why in self._worst())
             raise FederationError(
@@ -181,7 +192,9 @@ def placeholder(client: int) -> str:
 
 
 def _size(message: Message) -> int:
-    return sum(record.count_bytes() for record in message.content.array_records.values())
+    content = message.content
+    tensors = sum(record.count_bytes() for record in content.array_records.values())
+    return tensors + size(content)
 
 
 def base_config(experiment: str, code: str, number: int) -> ConfigRecord:

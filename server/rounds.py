@@ -26,10 +26,12 @@ from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.roster import check_held_out, enrol, sample
+from server.secure import SecureSums
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
 from strategies.schema import mismatch
+from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
@@ -84,6 +86,8 @@ class Federation:
         self.members: list[Member] = []
         self.silent: dict[str, int] = {}
         self.strategy = self._strategy()
+        hides = self.settings.secure is not None
+        self.secure = SecureSums(self.exchange, self.settings) if hides else None
 
     def run(self) -> Snapshot:
         """Return the server after the last round.
@@ -99,6 +103,8 @@ class Federation:
         )
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
+        if self.secure is not None:
+            self.secure.enrol([m for m in self.members if m.trains], self.config(0))
         snapshot = resumed or self._start()
         while snapshot.round < self.settings.rounds:
             snapshot = self._round(snapshot)
@@ -181,7 +187,7 @@ class Federation:
 
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = time.perf_counter(), before.round + 1
-        trained = self._train(number)
+        trained, training = self._train(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
             before,
@@ -191,7 +197,7 @@ class Federation:
             personal=self.strategy.residuals.learned,
             calibration={} if measured is None else measured.calibration,
         )
-        exchanges = [trained, *(measured.exchanges if measured else ())]
+        exchanges = [*training, *(measured.exchanges if measured else ())]
         return self._record(snapshot, trained, measured, exchanges, started)
 
     def _is_due(self, number: int) -> bool:
@@ -200,13 +206,26 @@ class Federation:
         every = self.experiment.evaluation.every
         return number == self.settings.rounds or (every > 0 and number % every == 0)
 
-    def _train(self, number: int) -> Replies:
+    def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         if not messages:
             raise FederationError(f"round {number}: no client takes part in training")
         cohort = self._cohort(number)
         asked = list(zip(cohort, messages, strict=True))
+        if self.secure is not None:
+            replies, exchanges = self._summed(self.secure, number, asked, config)
+        else:
+            replies = self._averaged(number, asked)
+            exchanges = [replies]
+        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
+        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
+            raise FederationError(
+                f"round {number}: the parameters are no longer finite; lower server.lr"
+            )
+        return replies, exchanges
+
+    def _averaged(self, number: int, asked: Sequence[tuple[Member, Message]]) -> Replies:
         replies = self.exchange.ask(
             f"round {number}", asked, partial(self.strategy.refusal, number)
         )
@@ -215,12 +234,20 @@ class Federation:
         self._check_silence(replies)
         replies.require(self.settings.quorum)
         self.strategy.aggregate_train(number, replies.good.values())
-        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
-        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
-            raise FederationError(
-                f"round {number}: the parameters are no longer finite; lower server.lr"
-            )
         return replies
+
+    def _summed(
+        self,
+        secure: SecureSums,
+        number: int,
+        asked: Sequence[tuple[Member, Message]],
+        config: ConfigRecord,
+    ) -> tuple[Replies, list[Replies]]:
+        summed = secure.total(f"round {number}", asked, config)
+        self._check_silence(summed.replies)
+        payload, summed.replies.means = mean(summed.total, self.strategy.settings.most)
+        self.strategy.take(number, payload, [member.name for member in summed.replies.good])
+        return summed.replies, summed.exchanges
 
     def _check_silence(self, replies: Replies) -> None:
         self.silent = {name: self.silent.get(name, 0) + 1 for name in replies.silent}
@@ -232,8 +259,7 @@ class Federation:
         if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
         training = (member for member in self.members if member.trains)
-        replies = self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
-        return sums.total(replies), [replies]
+        return self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -257,8 +283,9 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
-            exchanges.append(self._query("query.calibrate", name, number, asked))
-            pooled |= sums.total(exchanges[-1])
+            found, sent = self._query("query.calibrate", name, number, asked)
+            pooled |= found
+            exchanges += sent
         return pooled, exchanges
 
     def _query(
@@ -267,10 +294,15 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-    ) -> Replies:
+    ) -> tuple[dict[str, Tensor], list[Replies]]:
+        """Return the sum over those who are asked."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
-        return self._ask(name, messages, sums.refusal)
+        if self.secure is not None and messages:
+            summed = self.secure.total(name, messages, config)
+            return summed.total.exact, summed.exchanges
+        replies = self._ask(name, messages, sums.refusal)
+        return sums.total(replies), [replies]
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
-from bayfed.config.updates import Defence, Downlink, Uplink
+from bayfed.config.updates import Defence, Downlink, Secure, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -84,6 +84,7 @@ class Federation(Settings):
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
     defence: Defence = Defence()
+    secure: Secure | None = None
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
@@ -93,6 +94,21 @@ class Federation(Settings):
             raise ValueError(
                 "personal: each client is sent other parameters; set downlink.bits to 32"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _no_single_update_is_seen(self) -> Federation:
+        if self.secure is None:
+            return self
+        seen = {
+            "personal": bool(self.personal),
+            "defence.rule": self.defence.rule != "mean",
+            "defence.norm": self.defence.norm is not None,
+            "uplink.select": self.uplink.keep < 1 and self.uplink.select == "largest",
+            "uplink.bits": self.uplink.bits < 32,
+        }
+        for key in (key for key, needed in seen.items() if needed):
+            raise ValueError(f"{key}: needs single updates, which federation.secure hides")
         return self
 
 

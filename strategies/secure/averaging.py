@@ -39,7 +39,7 @@ def summand(
     return Summand(grid, exact | {WEIGHT: torch.tensor(episodes)})
 
 
-def mean(total: Summand, like: Params, most: int) -> tuple[Params, dict[str, float]]:
+def mean(total: Summand, most: int) -> tuple[Params, dict[str, float]]:
     r"""Return :math:`\sum_c a_c g_c / \sum_c a_c`, and the same mean of the metrics.
 
     With m summands and steps of the grid h each number is off by less than :math:`m h / \sum_c a_c`
@@ -47,17 +47,17 @@ def mean(total: Summand, like: Params, most: int) -> tuple[Params, dict[str, flo
 
     Args:
         total: The sum of what the clients added.
-        like: Tensors of the dtypes to return.
         most: :math:`n_{max}`.
 
+    Returns:
+        Tensors of float32, and the means of the metrics.
+
     Raises:
-        FederationError: the sum has no weight, or not the tensors that are expected.
+        FederationError: the sum has no weight.
     """
     weight = int(total.exact.get(WEIGHT, torch.tensor(0)))
     if weight <= 0 or any(value.numel() != 1 for value in total.exact.values()):
         raise FederationError("the secure sum of the updates has no weight")
-    if {n: v.shape for n, v in total.grid.items()} != {n: v.shape for n, v in like.items()}:
-        raise FederationError("the secure sum holds other tensors than the parameters")
-    tensors = {name: (value * (most / weight)).to(like[name]) for name, value in total.grid.items()}
+    tensors = {name: (value * (most / weight)).float() for name, value in total.grid.items()}
     means = {name: float(value) / weight for name, value in total.exact.items() if name != WEIGHT}
     return tensors, means

@@ -51,7 +51,7 @@ class Coding:
     cohort: int
 
     def encode(self, summand: Summand, random: np.random.Generator) -> dict[Layout, Block]:
-        """Return ``summand`` as blocks under their layouts.
+        """Return ``summand`` as blocks under their layouts, in the order of these.
 
         Raises:
             FederationError: a number is not finite, or there is no room for it.
@@ -66,7 +66,7 @@ class Coding:
         if summand.exact:
             numbers = [v for _, t in sorted(summand.exact.items()) for v in t.reshape(-1).tolist()]
             blocks[_layout(EXACT, summand.exact)] = Block(Wide.ring, Wide().encode(numbers))
-        return blocks
+        return dict(sorted(blocks.items()))
 
     def decode(self, totals: Mapping[Layout, Vector], summands: int) -> Summand:
         """Return the sum of so many summands, tensors of the grid in float64.

@@ -125,6 +125,19 @@ class Attempt(Form):
 
 
 @dataclass(frozen=True)
+class Hello(Form):
+    """What a client answers to ``query.keys``.
+
+    Attributes:
+        public: Its public key.
+        latest: The number of its last attempt.
+    """
+
+    public: bytes = field(metadata={"most": PUBLIC})
+    latest: int
+
+
+@dataclass(frozen=True)
 class Offer(Form):
     """What a client answers to ``query.shares``.
 
