@@ -7,8 +7,9 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -34,7 +35,8 @@ from strategies.wire import Member, instruction
 
 log = logging.getLogger("bayfed.server")
 TRIES = 2
-"""Attempts at a sum, each with a cohort of its own."""
+"""Attempts at a sum."""
+Found = TypeVar("Found", bound=Form)
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Summed:
 
     total: Summand
     replies: Replies
-    exchanges: list[Replies] = field(default_factory=list)
+    exchanges: list[Replies]
 
 
 class TooFewError(FederationError):
@@ -84,9 +86,9 @@ class SecureSums:
                 "a node for each is needed (num-supernodes)"
             )
         asked = [(m, instruction(m, KEYS, {}, config)) for m in members]
-        replies = self._exchange.ask("public keys", asked, _hello_refusal)
+        replies = self._exchange.ask("public keys", asked, _checked(_hello_refusal))
         replies.require(self._quorum)
-        hellos = {m.client: of_content(r.content, Hello) for m, r in replies.good.items()}
+        hellos = _forms(replies, Hello)
         self._keys = {client: hello.public for client, hello in hellos.items()}
         self._number = max(hello.latest for hello in hellos.values())
 
@@ -106,77 +108,27 @@ class SecureSums:
         exchanges: list[Replies] = []
         for left in reversed(range(TRIES)):
             try:
-                return self._attempt(name, asked, config, exchanges)
+                return self._once(name, asked, config, exchanges)
             except TooFewError as error:
                 if not left:
                     raise
                 log.warning("%s; tried once more", error)
-        raise AssertionError  # not reached
+        raise AssertionError("not reached")
 
-    def _attempt(
+    def _once(
         self,
         name: str,
         asked: Sequence[tuple[Member, Message]],
         config: ConfigRecord,
         exchanges: list[Replies],
     ) -> Summed:
-        members = [member for member, _ in asked if member.client in self._keys]
-        attempt = self._next(members)
-
-        def ask(step: str, messages: Mapping[Member, Message], refusal: Refusal) -> Replies:
-            replies = self._exchange.ask(f"{name}: {step}", list(messages.items()), refusal)
-            exchanges.append(replies)
-            return replies
-
-        def query(
-            kind: str, to: Sequence[Member], *forms: Callable[[int], Form]
-        ) -> dict[Member, Message]:
-            messages = {}
-            for member in to:
-                message = instruction(member, kind, {}, config)
-                content = to_content(attempt, *(form(member.client) for form in forms))
-                messages[member] = _with(message, content)
-            return messages
-
-        shared = ask("shares", query(SHARES, members), _offer_refusal(attempt))
-        _need(shared, attempt.threshold)
-        offers = {m.client: of_content(r.content, Offer) for m, r in shared.good.items()}
-
-        def mail(client: int) -> Form:
-            return server.mailbox(offers, client)
-
-        coding = Coding(self._grid, len(attempt.keys))
-        messages = {
-            member: _with(message, to_content(attempt, mail(member.client)))
-            for member, message in asked
-            if member in shared.good
-        }
-        replies = ask("vectors", messages, _vector_refusal(coding, offers))
-        replies.phase = name
-        blocks = _alike(replies, coding)
-        _need(replies, attempt.threshold)
-        tags = {m.client: of_content(r.content, Tags) for m, r in replies.good.items()}
-        delivered, confirmed = Delivered(tuple(sorted(blocks))), dict[int, Tags]()
-        present = list(replies.good)
-        if len(blocks) < len(offers):
-            confirming = query(CONFIRM, present, lambda _: delivered)
-            confirms = ask("dropouts", confirming, _form_refusal(Tags))
-            _need(confirms, attempt.threshold)
-            confirmed = {m.client: of_content(r.content, Tags) for m, r in confirms.good.items()}
-            present = list(confirms.good)
-
-        def agreed(client: int) -> Form:
-            return server.agreed(tags, confirmed, client)
-
-        unmasking = query(UNMASK, present, lambda _: delivered, agreed, mail)
-        opened = ask("unmasking", unmasking, _reveal_refusal(offers))
-        _need(opened, attempt.threshold)
-        revealed = {m.client: of_content(r.content, Revealed) for m, r in opened.good.items()}
-        total = self._unmasked(name, attempt, offers, blocks, revealed, coding)
-        for early in (shared,):
-            replies.refused |= early.refused
-            replies.silent |= early.silent
-        return Summed(total, replies, exchanges)
+        known = [(member, message) for member, message in asked if member.client in self._keys]
+        attempt = self._next([member for member, _ in known])
+        trial = _Trial(name, attempt, self._grid, self._exchange, config, exchanges)
+        trial.share([member for member, _ in known])
+        replies = trial.collect(known)
+        trial.confirm()
+        return Summed(trial.unmask(), replies, exchanges)
 
     def _next(self, members: Sequence[Member]) -> Attempt:
         self._number += 1
@@ -187,33 +139,118 @@ class SecureSums:
         attempt.check()
         return attempt
 
-    def _unmasked(
+
+class _Trial:
+    """One attempt, step by step; each needs as many clients as the threshold says."""
+
+    def __init__(
         self,
         name: str,
         attempt: Attempt,
-        offers: Mapping[int, Offer],
-        blocks: Mapping[int, Mapping[Layout, Bytes]],
-        revealed: Mapping[int, Revealed],
-        coding: Coding,
-    ) -> Summand:
-        layouts = sorted(next(iter(blocks.values())))
-        masked = {client: [found[key] for key in layouts] for client, found in blocks.items()}
-        rings = [coding.ring(layout) for layout in layouts]
-        found = server.unmask(attempt, offers, masked, revealed, rings)
-        total = coding.decode(dict(zip(layouts, found, strict=True)), len(blocks))
+        grid: Bounded,
+        exchange: Exchange,
+        config: ConfigRecord,
+        exchanges: list[Replies],
+    ) -> None:
+        self._name, self._attempt = name, attempt
+        self._coding = Coding(grid, len(attempt.keys))
+        self._exchange, self._config, self._exchanges = exchange, config, exchanges
+        self._lost = Replies(name)
+        self._present: list[Member] = []
+        self._offers: dict[int, Offer] = {}
+        self._blocks: dict[int, dict[Layout, Bytes]] = {}
+        self._tags: dict[int, Tags] = {}
+        self._confirmed: dict[int, Tags] = {}
+
+    def share(self, members: Sequence[Member]) -> None:
+        """Have the members hand out shares of their secrets."""
+        self._present = list(members)
+        refusal = _checked(
+            lambda reply: server.offer_refusal(self._attempt, of_content(reply.content, Offer))
+        )
+        self._lost = self._query(SHARES, "shares", refusal)
+        self._offers = _forms(self._lost, Offer)
+
+    def collect(self, asked: Sequence[tuple[Member, Message]]) -> Replies:
+        """Have those who shared send their vectors, and return their replies."""
+        messages = [
+            (member, _with(message, to_content(self._attempt, self._mail(member))))
+            for member, message in asked
+            if member.client in self._offers
+        ]
+        replies = self._exchange.ask(self._name, messages, _checked(self._vector_refusal))
+        self._exchanges.append(replies)
+        self._blocks = _alike(replies, self._coding)
+        self._keep(replies)
+        self._tags = _forms(replies, Tags)
+        replies.refused |= self._lost.refused
+        replies.silent |= self._lost.silent
+        return replies
+
+    def confirm(self) -> None:
+        """Where one has dropped out after sharing, have the others agree on who has not."""
+        if len(self._blocks) < len(self._offers):
+            replies = self._query(CONFIRM, "dropouts", _well_formed(Tags), self._delivered)
+            self._confirmed = _forms(replies, Tags)
+
+    def unmask(self) -> Summand:
+        """Return the sum.
+
+        Raises:
+            FederationError: some client has not kept to the protocol.
+        """
+        refusal = _checked(
+            lambda reply: server.reveal_refusal(self._offers, of_content(reply.content, Revealed))
+        )
+        forms = self._delivered, self._agreed, self._mail
+        revealed = _forms(self._query(UNMASK, "unmasking", refusal, *forms), Revealed)
+        layouts = sorted(next(iter(self._blocks.values())))
+        found = server.unmask(
+            self._attempt,
+            self._offers,
+            {client: [found[key] for key in layouts] for client, found in self._blocks.items()},
+            revealed,
+            [self._coding.ring(layout) for layout in layouts],
+        )
+        total = self._coding.decode(dict(zip(layouts, found, strict=True)), len(self._blocks))
         count = total.exact.pop(COUNT, None)
-        if count is None or int(count) != len(blocks):
-            raise FederationError(
-                f"{name}: the masks do not cancel, some client has not kept to it"
-            )
+        if count is None or int(count) != len(self._blocks):
+            raise FederationError(f"{self._name}: the masks do not cancel: a client sent others")
         return total
 
+    def _delivered(self, _: Member) -> Form:
+        return Delivered(tuple(sorted(self._blocks)))
 
-def _need(replies: Replies, number: int) -> None:
-    try:
-        replies.need(number)
-    except FederationError as error:
-        raise TooFewError(str(error)) from error
+    def _agreed(self, member: Member) -> Form:
+        return server.agreed(self._tags, self._confirmed, member.client)
+
+    def _mail(self, member: Member) -> Form:
+        return server.mailbox(self._offers, member.client)
+
+    def _vector_refusal(self, reply: Message) -> str | None:
+        of_record(reply.content.array_records.get(MASKED), self._coding)
+        known = of_content(reply.content, Tags).tags.keys() == self._offers.keys()
+        return None if known else "a tag for each client who has shared is expected"
+
+    def _query(
+        self, kind: str, step: str, refusal: Refusal, *forms: Callable[[Member], Form]
+    ) -> Replies:
+        """Ask those who are left, and keep those who answer well."""
+        asked = []
+        for member in self._present:
+            content = to_content(self._attempt, *(form(member) for form in forms))
+            asked.append((member, _with(instruction(member, kind, {}, self._config), content)))
+        replies = self._exchange.ask(f"{self._name}: {step}", asked, refusal)
+        self._exchanges.append(replies)
+        self._keep(replies)
+        return replies
+
+    def _keep(self, replies: Replies) -> None:
+        try:
+            replies.need(self._attempt.threshold)
+        except FederationError as error:
+            raise TooFewError(str(error)) from error
+        self._present = list(replies.good)
 
 
 def _with(message: Message, content: RecordDict) -> Message:
@@ -244,7 +281,7 @@ def _checked(check: Callable[[Message], str | None]) -> Refusal:
     return refusal
 
 
-def _form_refusal(form: type[Form]) -> Refusal:
+def _well_formed(form: type[Form]) -> Refusal:
     def check(reply: Message) -> None:
         of_content(reply.content, form)
 
@@ -252,29 +289,11 @@ def _form_refusal(form: type[Form]) -> Refusal:
 
 
 def _hello_refusal(reply: Message) -> str | None:
-    def check(reply: Message) -> str | None:
-        hello = of_content(reply.content, Hello)
-        # Attempts are counted, so that no honest number comes near this one.
-        sound = 0 <= hello.latest < time.time_ns()
-        return None if sound else f"{hello.latest} is no number of an attempt"
-
-    return _checked(check)(reply)
+    hello = of_content(reply.content, Hello)
+    # Attempts are counted, so that no honest number comes near this one.
+    sound = 0 <= hello.latest < time.time_ns()
+    return None if sound else f"{hello.latest} is no number of an attempt"
 
 
-def _offer_refusal(attempt: Attempt) -> Refusal:
-    return _checked(lambda reply: server.offer_refusal(attempt, of_content(reply.content, Offer)))
-
-
-def _vector_refusal(coding: Coding, offers: Mapping[int, Offer]) -> Refusal:
-    def check(reply: Message) -> str | None:
-        of_record(reply.content.array_records.get(MASKED), coding)
-        known = of_content(reply.content, Tags).tags.keys() == offers.keys()
-        return None if known else "a tag for each client who has shared is expected"
-
-    return _checked(check)
-
-
-def _reveal_refusal(offers: Mapping[int, Offer]) -> Refusal:
-    return _checked(
-        lambda reply: server.reveal_refusal(offers, of_content(reply.content, Revealed))
-    )
+def _forms(replies: Replies, form: type[Found]) -> dict[int, Found]:
+    return {m.client: of_content(reply.content, form) for m, reply in replies.good.items()}
