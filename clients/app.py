@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -30,6 +31,9 @@ from strategies.wire import (
     arrays_of,
     pack,
 )
+
+if TYPE_CHECKING:
+    from clients.factory import Factory
 
 log = logging.getLogger("bayfed.client")
 UPLINK, DOWNLINK = "uplink", "downlink"
@@ -135,32 +139,28 @@ def calibrate(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Return the update of one round."""
+    return answer(
+        message,
+        context,
+        lambda session, message: trained(session, session.factory(), message, context),
+    )
 
-    def work(session: Session, message: Message) -> RecordDict:
-        experiment, factory = session.experiment, session.factory()
-        settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
-        memory = Memory(context, session.client)
-        bits = experiment.federation.downlink.bits
-        theta, memory[DOWNLINK] = receive(
-            message, memory[DOWNLINK], bits, uplink.rates, session.round
-        )
-        update = local_update(factory, theta, settings, session.round)
-        sent, memory[UPLINK] = uplink.send(
-            update.tensors, memory[UPLINK], session.round, factory.name
-        )
-        hidden = experiment.federation.secure
-        if hidden is not None:
-            part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
-            return secure.masked(session, context, message, part)
-        secure.check_open(session, context)
-        metrics = {
-            **update.metrics,
-            WEIGHT: update.episodes,
-            "update_norm": norm(update.tensors),
-        }
-        return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
-    return answer(message, context, work)
+def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
+    """Return the update of one round of ``factory`` as it leaves the client."""
+    experiment, memory = session.experiment, Memory(context, session.client)
+    settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
+    bits, number = experiment.federation.downlink.bits, session.round
+    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
+    update = local_update(factory, theta, settings, number)
+    sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+    hidden = experiment.federation.secure
+    if hidden is not None:
+        part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
+        return secure.masked(session, context, message, part)
+    secure.check_open(session, context)
+    metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
+    return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
 
 @app.evaluate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,10 +79,16 @@ class Factory:
         self._device = resolve_device(experiment.device)
 
     @classmethod
-    def open(cls, experiment: Experiment, number: int | None) -> Factory:
+    def open(
+        cls,
+        experiment: Experiment,
+        number: int | None,
+        alter: Callable[[Pools], Pools] = lambda pools: pools,
+    ) -> Factory:
         """Load the sites of client ``number`` and compute the features that are missing.
 
-        Without a number it is the only client: a real node, with all sites of its folder.
+        Without a number it is the only client: a real node, with all sites of its folder. What
+        ``alter`` makes of a site's pools is used in their place.
 
         Raises:
             BayfedError: an image, the weights or the protocol is at fault.
@@ -93,7 +99,7 @@ class Factory:
         system = build_system(experiment)
         holdout = experiment.protocol.holdout
         sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
-        held = [_pools(experiment, spec, sites[name]) for name in spec.sites]
+        held = [alter(_pools(experiment, spec, sites[name])) for name in spec.sites]
         held = [p for p in held if p.site in spec.evaluates or _trains(p, spec, experiment)]
         for pools in held:  # all of them, before anything is computed
             check_pools(pools, experiment, _trains(pools, spec, experiment))

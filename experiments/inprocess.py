@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -15,6 +14,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from clients.local import in_process
 
 _RUN, _SERVER = 1, 1
+Answers = Callable[[Message, Context], Message]
+"""A ClientApp, or what stands in its place."""
 
 
 @contextmanager
@@ -33,7 +34,7 @@ class InProcessGrid(Grid):
 
     simulated = True
 
-    def __init__(self, app: ClientApp, nodes: int) -> None:
+    def __init__(self, app: Answers, nodes: int) -> None:
         self.app, self._run = app, Run.create_empty(run_id=_RUN)
         self._contexts = {
             node: Context(

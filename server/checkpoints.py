@@ -28,8 +28,11 @@ log = logging.getLogger("bayfed.server")
 
 
 def write(folder: Path, snapshot: Snapshot, experiment: str) -> Path:
-    """Write ``snapshot`` atomically; ``experiment`` is the hash of the settings."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``snapshot`` atomically; ``experiment`` is the hash of the settings.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the files before are as they were.
+    """
     tensors = _flat(snapshot)
     header = {
         "schema": SCHEMA,
@@ -40,7 +43,15 @@ def write(folder: Path, snapshot: Snapshot, experiment: str) -> Path:
         "digest": digest(tensors),
     }
     path = path_of(folder, snapshot.round)
-    write_atomic(path, save(tensors, metadata={HEADER: json.dumps(header)}))
+    data = save(tensors, metadata={HEADER: json.dumps(header)})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "the run can be resumed from the checkpoint before"
+        ) from error
     return path
 
 
@@ -66,4 +77,5 @@ def latest(folder: Path, experiment: str) -> Snapshot | None:
 
 def _flat(snapshot: Snapshot) -> dict[str, Tensor]:
     tensors = flat({group: getattr(snapshot, group) for group in GROUPS})
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies, as two groups may hold the same tensor and a file may not.
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

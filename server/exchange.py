@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
@@ -21,7 +22,32 @@ Refusal = Callable[[Message], str | None]
 """Why a reply must not be used, or ``None``."""
 Listener = Callable[[str, int, int], None]
 """Is told the phase, how many have answered, and of how many."""
+SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.5
+"""Between two looks for replies."""
 _DEAD = ("ActorDiedError", "RayActorError", "ActorUnavailableError")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A message of an earlier round to which no reply has come so far.
+
+    Attributes:
+        member: Who was asked.
+        number: The round.
+        expires: When it is given up, on the exchange's clock.
+    """
+
+    member: Member
+    number: int
+    expires: float
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, and how to let it pass; another one plays a federation faster than it runs."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
 
 
 @dataclass
@@ -33,6 +59,8 @@ class Replies:
         good: the usable replies, in the order of the clients.
         refused: why each other client's reply is missing.
         silent: the names of those who sent no reply at all.
+        gone: the names of those who gave no answer of their own, the silent ones among them.
+        late: usable replies to messages of earlier rounds, with the rounds.
         seconds: wall time of the exchange.
         bytes_down: bytes of tensors sent, and of what secure sums need beside them.
         bytes_up: bytes received, likewise.
@@ -43,6 +71,8 @@ class Replies:
     good: dict[Member, Message] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    late: dict[Member, tuple[int, Message]] = field(default_factory=dict)
     seconds: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
@@ -64,20 +94,24 @@ class Replies:
         Raises:
             FederationError: fewer than ``quorum`` times the asked, or nobody.
         """
-        asked = len(self.good) + len(self.refused)
-        self.need(max(1, math.ceil(quorum * asked)))
+        answered = len(self.good) + len(self.late)
+        asked = answered + len(self.refused)
+        self._check(answered, max(1, math.ceil(quorum * asked)))
 
     def need(self, needed: int) -> None:
-        """Check that at least ``needed`` clients answered well.
+        """Check that at least ``needed`` clients answered well, and in time.
 
         Raises:
             FederationError: they did not.
         """
-        asked = len(self.good) + len(self.refused)
-        if len(self.good) < needed:
+        self._check(len(self.good), needed)
+
+    def _check(self, answered: int, needed: int) -> None:
+        if answered < needed:
+            asked = len(self.good) + len(self.late) + len(self.refused)
             reasons = "; ".join(f"{name}: {why}" for name, why in self._worst())
             raise FederationError(
-                f"{self.phase}: {len(self.good)} of {asked} clients answered, "
+                f"{self.phase}: {answered} of {asked} clients answered, "
                 f"{needed} are needed ({reasons})"
             )
 
@@ -94,46 +128,125 @@ class Exchange:
     a network; this one looks more often, and ends at once when a worker has died.
     """
 
-    def __init__(self, grid: Grid, timeout: float, tell: Listener = lambda *_: None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        timeout: float,
+        tell: Listener = lambda *_: None,
+    ) -> None:
         self.grid, self.timeout, self.tell = grid, timeout, tell
+        self.clock: Clock = getattr(grid, "clock", Clock())
         self.simulated = in_simulation(grid)
-        self.pause = 0.01 if self.simulated else 0.5
+        self.pause = SECONDS_SIMULATED if self.simulated else SECONDS_NETWORK
+        self._pending: dict[str, Pending] = {}
+        self._late: list[tuple[Pending, Message]] = []
+
+    @property
+    def busy(self) -> set[int]:
+        """The clients that still work on a message of an earlier round."""
+        return {pending.member.client for pending in self._pending.values()}
 
     def ask(
         self,
         phase: str,
         asked: Sequence[tuple[Member, Message]],
         refusal: Refusal = lambda _: None,
+        patience: float | None = None,
     ) -> Replies:
-        """Send one message to each member and return their replies, judged and sorted."""
-        started = time.perf_counter()
-        received = self._send_and_receive(phase, [message for _, message in asked])
+        """Send one message to each member and return their replies, judged and sorted.
+
+        What comes after ``patience`` seconds, or the timeout, is lost.
+        """
+        started = self.clock.now()
+        limit = self.timeout if patience is None else patience
+        received, _ = self._send_and_receive(phase, [m for _, m in asked], limit)
+        return self._judged(phase, asked, received, refusal, started)
+
+    def ask_until(
+        self,
+        deadline: float,
+        number: int,
+        asked: Sequence[tuple[Member, Message]],
+        refusal: Callable[[int, Message], str | None],
+    ) -> Replies:
+        """Ask for updates, and wait no longer than ``deadline`` seconds.
+
+        A reply that comes later, within the timeout, is among the late ones of a later call.
+        """
+        phase, started = f"round {number}", self.clock.now()
+        received, waiting = self._send_and_receive(phase, [m for _, m in asked], deadline)
+        replies = self._judged(phase, asked, received, partial(refusal, number), started)
+        now = self.clock.now()
+        given_up = {key: p for key, p in self._pending.items() if p.expires <= now}
+        replies.gone |= {pending.member.name for pending in given_up.values()}
+        still = {
+            message.metadata.message_id: Pending(member, number, now + self.timeout - deadline)
+            for member, message in asked
+            if message.metadata.message_id in waiting and deadline < self.timeout
+        }
+        replies.gone -= {pending.member.name for pending in still.values()}
+        self._pending = {k: p for k, p in self._pending.items() if k not in given_up} | still
+        for pending, reply in self._late:
+            reason = _reason(reply, pending.member) or refusal(pending.number, reply)
+            if reason is None:
+                replies.late[pending.member] = (pending.number, reply)
+                replies.bytes_up += _size(reply)
+            else:
+                replies.refused[pending.member.name] = reason
+        self._late = []
+        return replies
+
+    def _judged(
+        self,
+        phase: str,
+        asked: Sequence[tuple[Member, Message]],
+        received: Mapping[str, Message],
+        refusal: Refusal,
+        started: float,
+    ) -> Replies:
         replies = Replies(phase, bytes_down=sum(_size(message) for _, message in asked))
         for member, message in sorted(asked, key=lambda pair: pair[0]):
             reply = received.get(message.metadata.message_id)
             if reply is None:
                 replies.silent.add(member.name)
+            if reply is None or reply.has_error():
+                replies.gone.add(member.name)
             _judge(replies, member, reply, refusal)
-        replies.seconds = time.perf_counter() - started
+        replies.seconds = self.clock.now() - started
         return replies
 
-    def _send_and_receive(self, phase: str, messages: list[Message]) -> dict[str, Message]:
+    def _send_and_receive(
+        self, phase: str, messages: list[Message], patience: float
+    ) -> tuple[dict[str, Message], set[str]]:
+        """Return the replies by the message they answer, and the messages without one."""
         for message in messages:
             message.metadata.ttl = self.timeout
         self.tell(phase, 0, len(messages))
         waiting = set(self.grid.push_messages(messages)) - {None}
         received: dict[str, Message] = {}
-        deadline = time.monotonic() + self.timeout
-        while waiting and time.monotonic() < deadline:
-            for reply in self.grid.pull_messages(waiting):
+        deadline = self.clock.now() + patience
+        while self._is_worth_waiting(waiting, bool(messages)) and self.clock.now() < deadline:
+            for reply in self.grid.pull_messages(waiting | self._pending.keys()):
                 _check_worker(phase, reply)
-                received[reply.metadata.reply_to_message_id] = reply
+                self._receive(reply, received)
             if waiting & received.keys():
                 self.tell(phase, len(received), len(messages))
             waiting -= received.keys()
-            if waiting:
-                time.sleep(self.pause)
-        return received
+            if self._is_worth_waiting(waiting, bool(messages)):
+                self.clock.sleep(self.pause)
+        return received, waiting
+
+    def _is_worth_waiting(self, waiting: set[str], asked: bool) -> bool:
+        """Tell whether a reply is to come; where all are still busy, any of theirs will do."""
+        return bool(waiting) or (not asked and bool(self._pending) and not self._late)
+
+    def _receive(self, reply: Message, received: dict[str, Message]) -> None:
+        answered = reply.metadata.reply_to_message_id
+        pending = self._pending.pop(answered, None)
+        if pending is None:
+            received[answered] = reply
+        else:
+            self._late.append((pending, reply))
 
 
 def _judge(replies: Replies, member: Member, reply: Message | None, refusal: Refusal) -> None:

@@ -36,6 +36,7 @@ def line_of(
         "clients": [_client(member.name, metrics_of(reply)) for member, reply in good.items()],
         "sampled": len(good) + (len(trained.refused) if trained else 0),
         "replies": len(good),
+        "late": {} if trained is None else {m.name: born for m, (born, _) in trained.late.items()},
         "refused": _refused(exchanges),
         "bytes_up": sum(exchange.bytes_up for exchange in exchanges),
         "bytes_down": sum(exchange.bytes_down for exchange in exchanges),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flwr.app import ConfigRecord, Message
 
@@ -13,6 +15,8 @@ from bayfed.errors import FederationError, ProtocolError
 from bayfed.seeds import stream
 from server.exchange import Exchange, Replies, in_simulation, placeholder
 from strategies.wire import INFO, Member, instruction, metrics_of
+
+log = logging.getLogger("bayfed.server")
 
 
 def enrol(
@@ -59,25 +63,50 @@ def check_held_out(members: Sequence[Member], names: Sequence[str]) -> None:
         raise ProtocolError("protocol.holdout: no site is left to train on")
 
 
+def refresh(
+    exchange: Exchange, config: ConfigRecord, members: Sequence[Member]
+) -> tuple[list[Member], set[int]]:
+    """Return the members as they are now, and the clients whose node is away.
+
+    A plant whose node was started anew comes back under another identity, and one that was late
+    joins; both are asked what they hold. In a simulation nothing changes.
+    """
+    if exchange.simulated:
+        return list(members), set()
+    here = set(exchange.grid.get_node_ids())
+    fresh = sorted(here - {member.node for member in members})
+    found = {member.client: member for member in members}
+    if fresh:
+        replies = _describe(exchange, config, [Member(-1, f"node {n}", n) for n in fresh])
+        for member in _members(replies):
+            if found.get(member.client, member).node not in here - {member.node}:
+                log.info("%s is here with node %d", member.name, member.node)
+                found[member.client] = member
+    current = _with_own_names(sorted(found.values()))
+    return current, {member.client for member in current if member.node not in here}
+
+
 def _enrol_network(exchange: Exchange, config: ConfigRecord, quorum: float) -> list[Member]:
     tried: set[int] = set()
     members: list[Member] = []
-    expected, deadline = 1, time.monotonic() + exchange.timeout
+    expected, deadline = 1, exchange.clock.now() + exchange.timeout
     while len(tried) < expected:
         fresh = sorted(set(exchange.grid.get_node_ids()) - tried)
-        if time.monotonic() > deadline:
+        if exchange.clock.now() > deadline:
+            if members and len(members) >= math.ceil(quorum * expected):
+                break
             raise FederationError(
                 f"{len(tried)} of {expected} nodes are connected after {exchange.timeout:g} s"
             )
         if not fresh:
-            time.sleep(exchange.pause)
+            exchange.clock.sleep(exchange.pause)
             continue
         tried |= set(fresh)
         replies = _describe(exchange, config, [Member(-1, f"node {n}", n) for n in fresh])
         replies.require(quorum)
         members += _members(replies)
         expected = max([expected, *(_partitions(reply) for reply in replies.good.values())])
-    return _without_twins(sorted(members))
+    return _with_own_names(_without_twins(sorted(members)))
 
 
 def _enrol_simulated(
@@ -92,12 +121,12 @@ def _enrol_simulated(
 
 def _simulated_nodes(exchange: Exchange, wanted: int) -> list[int]:
     # Flower registers the nodes while the server is already running.
-    deadline, nodes = time.monotonic() + exchange.timeout, list(exchange.grid.get_node_ids())
-    grace = time.monotonic() + 1.0
-    while not nodes or (len(nodes) < wanted and time.monotonic() < grace):
-        if time.monotonic() > deadline:
+    deadline, nodes = exchange.clock.now() + exchange.timeout, list(exchange.grid.get_node_ids())
+    grace = exchange.clock.now() + 1.0
+    while not nodes or (len(nodes) < wanted and exchange.clock.now() < grace):
+        if exchange.clock.now() > deadline:
             raise FederationError(f"no node to simulate on after {exchange.timeout:g} s")
-        time.sleep(exchange.pause)
+        exchange.clock.sleep(exchange.pause)
         nodes = list(exchange.grid.get_node_ids())
     return sorted(nodes)
 
@@ -131,3 +160,9 @@ def _without_twins(members: Sequence[Member]) -> list[Member]:
         if left.client == right.client:
             raise FederationError(f"two nodes have the partition-id {left.client}")
     return list(members)
+
+
+def _with_own_names(members: Sequence[Member]) -> list[Member]:
+    """Tell plants apart that call their sites alike."""
+    twice = {name for name, times in Counter(m.name for m in members).items() if times > 1}
+    return [replace(m, name=f"{m.name} ({m.client})") if m.name in twice else m for m in members]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,15 +20,17 @@ from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
 from server import checkpoints, history, phase, results, sums
+from server.attendance import Attendance
 from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
-from server.roster import check_held_out, enrol, sample
-from server.secure import SecureSums
+from server.roster import check_held_out, enrol, refresh, sample
+from server.secure import SecureSums, Summed
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.regions import Regions
 from strategies.schema import mismatch
 from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
@@ -84,7 +85,9 @@ class Federation:
         self.identity = experiment_hash(self.experiment)
         self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
         self.members: list[Member] = []
+        self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
+        self.attendance = Attendance(self.settings.defence.quarantine)
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -103,8 +106,6 @@ class Federation:
         )
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
-        if self.secure is not None:
-            self.secure.enrol([m for m in self.members if m.trains], self.config(0))
         snapshot = resumed or self._start()
         while snapshot.round < self.settings.rounds:
             snapshot = self._round(snapshot)
@@ -125,15 +126,17 @@ class Federation:
             self.settings.rounds,
             server.decay,
         )
+        outer = Outer(optimizer, server.clip, server.memory)
         return MetaFedAvg(
             Averaging.of(self.experiment),
-            Outer(optimizer, server.clip, server.memory),
-            self._cohort,
+            outer,
+            lambda _: self.asked,
             lambda _: self.members,
             self.settings.personal,
             Uplink.of(self.experiment),
             Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
             self.settings.defence,
+            Regions(self.settings.regions, outer),
         )
 
     def _clients(self) -> int:
@@ -156,11 +159,13 @@ class Federation:
         results.cut(self.job.results, round_)
         if snapshot is not None:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
+            last = history.read(self.job.history)[-1]
+            self.attendance = Attendance(self.settings.defence.quarantine, last)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
     def _start(self) -> Snapshot:
-        started = time.perf_counter()
+        started = self.exchange.clock.now()
         statistics, exchanges = self._statistics()
         theta = self.problem.initial_parameters(self.experiment, statistics or None)
         theta = self._started(theta)
@@ -186,7 +191,7 @@ class Federation:
         return started
 
     def _round(self, before: Snapshot) -> Snapshot:
-        started, number = time.perf_counter(), before.round + 1
+        started, number = self.exchange.clock.now(), before.round + 1
         trained, training = self._train(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
@@ -208,51 +213,63 @@ class Federation:
 
     def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
+        self.members, away = refresh(self.exchange, config, self.members)
+        self.asked, missing = self._asked(number, away)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
-        if not messages:
-            raise FederationError(f"round {number}: no client takes part in training")
-        cohort = self._cohort(number)
-        asked = list(zip(cohort, messages, strict=True))
-        if self.secure is not None:
-            replies, exchanges = self._summed(self.secure, number, asked, config)
+        if not messages and not self.exchange.busy:
+            reasons = "; ".join(f"{name} {why}" for name, why in missing.items())
+            raise FederationError(f"round {number}: no client takes part in training {reasons}")
+        asked = list(zip(self.asked, messages, strict=True))
+        summed = None
+        if self.secure is None:
+            deadline = self.settings.deadline or self.settings.timeout
+            replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
         else:
-            replies = self._averaged(number, asked)
-            exchanges = [replies]
+            summed = self.secure.total(f"round {number}", asked, config)
+            replies = summed.replies
+        for member, reason in self.strategy.outliers(number, replies.good).items():
+            replies.refuse(member, reason)
+        replies.gone |= {member.name for member in self.members if member.client in away}
+        self._check_silence(replies)
+        self.attendance.note(number, replies, self.asked)
+        replies.refused |= missing
+        replies.require(self.settings.quorum)
+        if summed is None:
+            self._aggregate(number, replies)
+        else:
+            self._take(number, summed)
         moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
         if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
             raise FederationError(
                 f"round {number}: the parameters are no longer finite; lower server.lr"
             )
-        return replies, exchanges
+        return replies, [replies] if summed is None else summed.exchanges
 
-    def _averaged(self, number: int, asked: Sequence[tuple[Member, Message]]) -> Replies:
-        replies = self.exchange.ask(
-            f"round {number}", asked, partial(self.strategy.refusal, number)
-        )
-        for member, reason in self.strategy.outliers(number, replies.good).items():
-            replies.refuse(member, reason)
-        self._check_silence(replies)
-        replies.require(self.settings.quorum)
-        self.strategy.aggregate_train(number, replies.good.values())
-        return replies
+    def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
+        """Return who is asked in a round, and who of the sample is not and why."""
+        cohort = self._cohort(number)
+        missing = {member.name: "the node is away" for member in cohort if member.client in away}
+        missing |= self.attendance.resting(number, cohort)
+        busy = self.exchange.busy
+        return [m for m in cohort if m.name not in missing and m.client not in busy], missing
 
-    def _summed(
-        self,
-        secure: SecureSums,
-        number: int,
-        asked: Sequence[tuple[Member, Message]],
-        config: ConfigRecord,
-    ) -> tuple[Replies, list[Replies]]:
-        summed = secure.total(f"round {number}", asked, config)
-        self._check_silence(summed.replies)
+    def _aggregate(self, number: int, replies: Replies) -> None:
+        late = [(reply, born) for _, (born, reply) in sorted(replies.late.items())]
+        born = [number] * len(replies.good) + [born for _, born in late]
+        messages = [*replies.good.values(), *(reply for reply, _ in late)]
+        self.strategy.aggregate_train(number, messages, born)
+
+    def _take(self, number: int, summed: Summed) -> None:
         payload, summed.replies.means = mean(summed.total, self.strategy.settings.most)
         self.strategy.take(number, payload, [member.name for member in summed.replies.good])
-        return summed.replies, summed.exchanges
 
     def _check_silence(self, replies: Replies) -> None:
+        # In a simulation a worker that died stays dead; with a deadline the silent may be slow.
+        if not self.exchange.simulated or self.settings.deadline is not None:
+            return
         self.silent = {name: self.silent.get(name, 0) + 1 for name in replies.silent}
         lost = sorted(name for name, rounds in self.silent.items() if rounds > 1)
-        if lost and self.exchange.simulated:
+        if lost:
             raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
 
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
@@ -323,7 +340,8 @@ class Federation:
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line["update_norm"] = None if trained is None else self.strategy.update_norm
-        line["seconds"] = time.perf_counter() - started
+        line |= self.attendance.line()
+        line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         snapshot = replace(snapshot, history=snapshot.history + 1)
         checkpoints.write(self.job.out / "checkpoints", snapshot, self.identity)

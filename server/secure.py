@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -68,29 +69,12 @@ class SecureSums:
 
     def __init__(self, exchange: Exchange, settings: Federation) -> None:
         self._exchange, self._quorum = exchange, settings.quorum
+        self._patience = settings.deadline or settings.timeout
         secure = settings.secure
         self._grid = Bounded(secure.clip, secure.bits) if secure else Bounded(1.0, 8)
         self._run, self._number = os.urandom(16), 0
         self._keys: dict[int, bytes] = {}
-
-    def enrol(self, members: Sequence[Member], config: ConfigRecord) -> None:
-        """Ask every member for its public key.
-
-        Raises:
-            FederationError: too few have one, or nodes are shared by clients that are simulated.
-        """
-        nodes = len({member.node for member in members})
-        if self._exchange.simulated and nodes < len(members):
-            raise FederationError(
-                f"federation.secure: {nodes} nodes simulate {len(members)} clients; "
-                "a node for each is needed (num-supernodes)"
-            )
-        asked = [(m, instruction(m, KEYS, {}, config)) for m in members]
-        replies = self._exchange.ask("public keys", asked, _checked(_hello_refusal))
-        replies.require(self._quorum)
-        hellos = _forms(replies, Hello)
-        self._keys = {client: hello.public for client, hello in hellos.items()}
-        self._number = max(hello.latest for hello in hellos.values())
+        self._strangers: dict[int, str] = {}
 
     def total(
         self, name: str, asked: Sequence[tuple[Member, Message]], config: ConfigRecord
@@ -105,7 +89,7 @@ class SecureSums:
         Raises:
             FederationError: too few clients are left, twice.
         """
-        exchanges: list[Replies] = []
+        exchanges = self._introduce([member for member, _ in asked], config)
         for left in reversed(range(TRIES)):
             try:
                 return self._once(name, asked, config, exchanges)
@@ -123,12 +107,49 @@ class SecureSums:
         exchanges: list[Replies],
     ) -> Summed:
         known = [(member, message) for member, message in asked if member.client in self._keys]
+        strangers = {
+            m.name: self._strangers.get(m.client, "no public key")
+            for m, _ in asked
+            if m.client not in self._keys
+        }
+        Replies(name, dict(known), strangers).require(self._quorum)
         attempt = self._next([member for member, _ in known])
-        trial = _Trial(name, attempt, self._grid, self._exchange, config, exchanges)
+        coding = Coding(self._grid, len(attempt.keys))
+        ask = partial(self._exchange.ask, patience=self._patience)
+        trial = _Trial(name, attempt, coding, ask, config, exchanges)
         trial.share([member for member, _ in known])
         replies = trial.collect(known)
+        replies.refused |= strangers
         trial.confirm()
         return Summed(trial.unmask(), replies, exchanges)
+
+    def _introduce(self, members: Sequence[Member], config: ConfigRecord) -> list[Replies]:
+        """Ask those of the members for their public keys who have not told them.
+
+        Raises:
+            FederationError: nodes are shared by clients that are simulated.
+        """
+        nodes = len({member.node for member in members})
+        if self._exchange.simulated and nodes < len(members):
+            raise FederationError(
+                f"federation.secure: {nodes} nodes simulate {len(members)} clients; "
+                "a node for each is needed (num-supernodes)"
+            )
+        asked = [
+            (member, instruction(member, KEYS, {}, config))
+            for member in members
+            if member.client not in self._keys
+        ]
+        if not asked:
+            return []
+        replies = self._exchange.ask("public keys", asked, _checked(_hello_refusal), self._patience)
+        hellos = _forms(replies, Hello)
+        self._strangers = {
+            member.client: replies.refused.get(member.name, "") for member, _ in asked
+        }
+        self._keys |= {client: hello.public for client, hello in hellos.items()}
+        self._number = max([self._number, *(hello.latest for hello in hellos.values())])
+        return [replies]
 
     def _next(self, members: Sequence[Member]) -> Attempt:
         self._number += 1
@@ -147,14 +168,14 @@ class _Trial:
         self,
         name: str,
         attempt: Attempt,
-        grid: Bounded,
-        exchange: Exchange,
+        coding: Coding,
+        ask: Callable[..., Replies],
         config: ConfigRecord,
         exchanges: list[Replies],
     ) -> None:
         self._name, self._attempt = name, attempt
-        self._coding = Coding(grid, len(attempt.keys))
-        self._exchange, self._config, self._exchanges = exchange, config, exchanges
+        self._coding, self._ask = coding, ask
+        self._config, self._exchanges = config, exchanges
         self._lost = Replies(name)
         self._present: list[Member] = []
         self._offers: dict[int, Offer] = {}
@@ -178,13 +199,14 @@ class _Trial:
             for member, message in asked
             if member.client in self._offers
         ]
-        replies = self._exchange.ask(self._name, messages, _checked(self._vector_refusal))
+        replies = self._ask(self._name, messages, _checked(self._vector_refusal))
         self._exchanges.append(replies)
         self._blocks = _alike(replies, self._coding)
         self._keep(replies)
         self._tags = _forms(replies, Tags)
         replies.refused |= self._lost.refused
         replies.silent |= self._lost.silent
+        replies.gone |= self._lost.gone
         return replies
 
     def confirm(self) -> None:
@@ -240,7 +262,7 @@ class _Trial:
         for member in self._present:
             content = to_content(self._attempt, *(form(member) for form in forms))
             asked.append((member, _with(instruction(member, kind, {}, self._config), content)))
-        replies = self._exchange.ask(f"{self._name}: {step}", asked, refusal)
+        replies = self._ask(f"{self._name}: {step}", asked, refusal)
         self._exchanges.append(replies)
         self._keep(replies)
         return replies

@@ -15,18 +15,20 @@ from flwr.serverapp.strategy import FedAvg
 
 from bayfed.config import Experiment
 from bayfed.config.updates import Defence
+from bayfed.config.updates import Regions as RegionSettings
 from bayfed.errors import FederationError
 from strategies.downlink import Downlink
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
+from strategies.regions import Regions
 from strategies.rules import rule_of
 from strategies.server_optimizers import State, scale_of
 from strategies.task import LocalTask, Params, norm
 from strategies.uplink import Uplink
 from strategies.wire import ARRAYS, WEIGHT, Cohort, Member, arrays_of, instruction, metrics_of, pack
 
-PERSONAL, DOWNLINK = "personal/", "downlink/"
-"""Where the memories of the residuals and of the downlink stand among that of the server."""
+PERSONAL, DOWNLINK, REGIONS = "personal/", "downlink/", "regions/"
+"""Where the memories of the server's parts stand."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class MetaFedAvg(FedAvg):
         uplink: The form in which updates arrive.
         downlink: That in which the parameters of a round leave.
         defence: How they are taken.
+        regions: Servers between the clients and this one.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class MetaFedAvg(FedAvg):
         uplink: Uplink | None = None,
         downlink: Downlink | None = None,
         defence: Defence | None = None,
+        regions: Regions | None = None,
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
         self.uplink, self.downlink = uplink or Uplink(), downlink or Downlink()
@@ -150,6 +154,7 @@ class MetaFedAvg(FedAvg):
         self.settings, self.outer = settings, outer
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
+        self.regions = regions or Regions(RegionSettings(), outer)
         self.shared = outer.start({})
         self.update_norm = 0.0
 
@@ -173,16 +178,19 @@ class MetaFedAvg(FedAvg):
         """
         own, state = split(memory or {}, PERSONAL)
         sent, state = split(state, DOWNLINK)
+        regional, state = split(state, REGIONS)
         self.shared = self.outer.start(theta) if memory is None else Iterate.resumed(theta, state)
         self.residuals.restore(theta, personal or {}, own)
         self.downlink.restore(sent)
+        self.regions.restore(theta, regional)
 
     @property
     def memory(self) -> State:
         """What going on needs beside what was learned."""
         own = {f"{PERSONAL}{name}": tensor for name, tensor in self.residuals.memory.items()}
         sent = {f"{DOWNLINK}{name}": tensor for name, tensor in self.downlink.memory.items()}
-        return self.shared.memory | own | sent
+        regional = {f"{REGIONS}{name}": tensor for name, tensor in self.regions.memory.items()}
+        return self.shared.memory | own | sent | regional
 
     def configure_train(
         self,
@@ -192,6 +200,11 @@ class MetaFedAvg(FedAvg):
         grid: Grid,  # noqa: ARG002
     ) -> list[Message]:
         """Return one message for each sampled client."""
+        if self.regions:
+            return [
+                instruction(m, "train", {ARRAYS: pack(self.regions.value(m.name))}, config)
+                for m in self.cohort(server_round)
+            ]
         value = self.downlink.prepare(self.shared.value, server_round)
         shared = arrays if value is self.shared.value else pack(value)
         full = _each(shared, value, self.residuals.trained)
@@ -250,10 +263,18 @@ class MetaFedAvg(FedAvg):
         self,
         server_round: int,
         replies: Iterable[Message],
+        born: Sequence[int] | None = None,
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Take one step along what the rule makes of the replies, in the order given.
+        r"""Take one step along what the rule makes of the replies, in the order given.
 
-        A client's residual takes its own.
+        An update that was asked for :math:`\tau` rounds ago weighs :math:`(1 + \tau)^{-1/2}` of
+        what it would weigh in time (Nguyen et al., FedBuff, 2022, section 5). A client's residual
+        takes its own.
+
+        Args:
+            server_round: The number of the round.
+            replies: To average.
+            born: The rounds in which they were asked for; all of them this one where empty.
 
         Raises:
             FederationError: there is no reply.
@@ -262,12 +283,26 @@ class MetaFedAvg(FedAvg):
         if not replies:
             raise FederationError("no reply to average")
         reports = [metrics_of(reply) for reply in replies]
-        weights = [report[WEIGHT] for report in reports]
-        updates = [self._update(server_round, reply) for reply in replies]
-        mean = rule_of(self.defence)(updates, weights)
+        born = [server_round] * len(replies) if born is None else born
+        weights = [
+            report[WEIGHT] / math.sqrt(1 + server_round - number)
+            for report, number in zip(reports, born, strict=True)
+        ]
+        updates = [self._update(number, reply) for number, reply in zip(born, replies, strict=True)]
+        rule = rule_of(self.defence)
         names = {member.client: member.name for member in self.everyone(server_round)}
         senders = [names[int(report["partition"])] for report in reports]
-        self._step(mean, senders)
+        if self.regions:
+            before = self.shared.value
+            self.shared = self.regions.step(server_round, senders, updates, weights, rule)
+            mean = {name: before[name] - self.shared.value[name] for name in before}
+        else:
+            mean = rule(updates, weights)
+            self.shared = self.outer.step(self.shared, mean)
+        self.update_norm = norm(mean)
+        self.downlink.answered(
+            {name for name, number in zip(senders, born, strict=True) if number == server_round}
+        )
         if self.residuals:
             for sender, update in zip(senders, updates, strict=True):
                 self.residuals.step(sender, update)
@@ -282,9 +317,7 @@ class MetaFedAvg(FedAvg):
         Raises:
             FederationError: ``payload`` is no update.
         """
-        self._step(self.uplink.receive(payload, self.shared.value, server_round), senders)
-
-    def _step(self, mean: Params, senders: Sequence[str]) -> None:
+        mean = self.uplink.receive(payload, self.shared.value, server_round)
         self.update_norm = norm(mean)
         self.shared = self.outer.step(self.shared, mean)
         self.downlink.answered(set(senders))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
-from bayfed.config.updates import Defence, Downlink, Secure, Uplink
+from bayfed.config.updates import Defence, Downlink, Regions, Secure, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -72,7 +72,10 @@ class Federation(Settings):
     quorum: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of the sampled clients that must answer well."""
     timeout: Positive = 600.0
-    """Seconds a round may take."""
+    """Seconds after which a message that nobody answered is given up."""
+    deadline: Positive | None = None
+    """Seconds a round waits for updates; one that comes later, but in time, counts in the round in
+    which it comes. Empty: as long as the timeout."""
     workers: Count | None = None
     """Ray actors; empty = one for each core."""
     gpu_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -85,6 +88,7 @@ class Federation(Settings):
     downlink: Downlink = Downlink()
     defence: Defence = Defence()
     secure: Secure | None = None
+    regions: Regions = Regions()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
@@ -94,6 +98,10 @@ class Federation(Settings):
             raise ValueError(
                 "personal: each client is sent other parameters; set downlink.bits to 32"
             )
+        if self.regions.sites:
+            self._check_regions()
+        if self.deadline is not None and self.deadline > self.timeout:
+            raise ValueError("deadline: later than federation.timeout")
         return self
 
     @model_validator(mode="after")
@@ -106,10 +114,21 @@ class Federation(Settings):
             "defence.norm": self.defence.norm is not None,
             "uplink.select": self.uplink.keep < 1 and self.uplink.select == "largest",
             "uplink.bits": self.uplink.bits < 32,
+            "regions.sites": bool(self.regions.sites),
         }
         for key in (key for key, needed in seen.items() if needed):
             raise ValueError(f"{key}: needs single updates, which federation.secure hides")
         return self
+
+    def _check_regions(self) -> None:
+        if self.clients.partition == "dirichlet":
+            raise ValueError("regions: a mixture of sites is in no region")
+        if self.personal:
+            raise ValueError("regions: cannot be combined with federation.personal")
+        if self.downlink.bits < 32:
+            raise ValueError("regions: each is sent other parameters; set downlink.bits to 32")
+        if self.server.memory:
+            raise ValueError("regions: cannot be combined with server.memory")
 
 
 class Evaluation(Settings):

@@ -64,3 +64,20 @@ class Defence(Settings):
     """An update is refused that is longer than this many times the median of the round's."""
     quarantine: Annotated[int, Field(ge=0)] = 0
     """Rounds in which a client is not asked after its update was refused."""
+
+
+class Regions(Settings):
+    """Regional servers between the plants and the global one."""
+
+    sites: dict[Annotated[str, Field(pattern=r"^[^/]+$")], tuple[str, ...]] = {}
+    """Region -> the sites of its plants; empty = no regions."""
+    every: Count = 5
+    """Rounds between two meetings of the regions."""
+
+    @model_validator(mode="after")
+    def _one_region_a_site(self) -> Regions:
+        every = [site for sites in self.sites.values() for site in sites]
+        for site in every:
+            if every.count(site) > 1:
+                raise ValueError(f"sites: {site} is in two regions")
+        return self

@@ -102,7 +102,7 @@ def test_a_crash_while_writing_leaves_the_old_file(
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match="disk full"):
         checkpoints.write(tmp_path, snapshot(1), "e")
     monkeypatch.undo()
     assert equal(checkpoints.read(path, "e"), snapshot(1))

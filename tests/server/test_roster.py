@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bayfed.errors import FederationError
 from experiments.inprocess import InProcessGrid, flower_identity
 from server.exchange import Exchange
-from server.roster import enrol, sample
+from server.roster import enrol, refresh, sample
 from strategies.wire import INFO, METRICS, Member
 from tests.fakes import app
 
@@ -52,6 +52,7 @@ class Network(InProcessGrid):
     """Real nodes, the later ones of which connect only after a while."""
 
     simulated = False
+    name = ""
 
     def __init__(self, partitions: list[int], expected: int, late: int = 0) -> None:
         super().__init__(app, len(partitions))
@@ -65,7 +66,11 @@ class Network(InProcessGrid):
     def deliver(self, message: Message) -> Message | None:
         index = list(self._contexts).index(message.metadata.dst_node_id)
         partition = self.partitions[index]
-        info = {"name": f"factory{partition}", "trains": True, "partitions": self.expected}
+        info = {
+            "name": self.name or f"factory{partition}",
+            "trains": True,
+            "partitions": self.expected,
+        }
         content = {
             METRICS: MetricRecord({"partition": partition}),
             INFO: ConfigRecord({**info}),
@@ -100,3 +105,52 @@ def test_a_node_that_never_comes_ends_the_wait() -> None:
 def test_two_nodes_with_one_number_are_refused() -> None:
     with pytest.raises(FederationError, match="two nodes have the partition-id 1"):
         on_network(Network([1, 1], expected=2))
+
+
+def test_a_quorum_of_the_nodes_may_begin() -> None:
+    exchange = Exchange(Network([0, 1], expected=3), timeout=0.1)
+    exchange.pause = 0.01
+    members = enrol(exchange, ConfigRecord({"round": 0}), lambda: 99, quorum=0.6)
+    assert [m.client for m in members] == [0, 1]
+
+
+class Changing(Network):
+    """Real nodes of which some are away."""
+
+    def __init__(self, partitions: list[int]) -> None:
+        super().__init__(partitions, expected=len(partitions))
+        self.away: set[int] = set()
+
+    def get_node_ids(self) -> list[int]:
+        return [node for node in self._contexts if node not in self.away]
+
+
+def test_a_plant_comes_back_with_another_node() -> None:
+    network = Changing([0, 1, 1])  # the third is the second, started anew
+    exchange, config = Exchange(network, 5.0), ConfigRecord({"round": 0})
+    exchange.pause = 0.01
+    network.away = {102}
+    members, away = refresh(exchange, config, enrol(exchange, config, lambda: 99, quorum=0.5))
+    assert ([m.node for m in members], away) == ([100, 101], set())
+    network.away = {101, 102}
+    members, away = refresh(exchange, config, members)
+    assert ([m.node for m in members], away) == ([100, 101], {1})
+    network.away = {101}
+    members, away = refresh(exchange, config, members)
+    assert ([m.node for m in members], away) == ([100, 102], set())
+
+
+def test_a_node_does_not_take_the_place_of_one_that_is_here() -> None:
+    network = Changing([0, 1, 1])
+    exchange, config = Exchange(network, 5.0), ConfigRecord({"round": 0})
+    exchange.pause = 0.01
+    network.away = {102}
+    members = enrol(exchange, config, lambda: 99, quorum=0.5)
+    network.away = set()
+    assert refresh(exchange, config, members) == (members, set())
+
+
+def test_plants_with_sites_of_one_name_are_told_apart() -> None:
+    network = Network([0, 1], expected=2)
+    network.name = "part"
+    assert [m.name for m in on_network(network)] == ["part (0)", "part (1)"]
