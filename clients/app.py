@@ -12,11 +12,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
+from clients import secure
 from clients.local import simulated
 from clients.memory import Memory
 from clients.session import Session, identity, read
 from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
+from strategies.secure.averaging import summand
 from strategies.task import norm
 from strategies.uplink import Uplink
 from strategies.wire import (
@@ -86,13 +88,39 @@ def describe(message: Message, context: Context) -> Message:
     return answer(message, context, work)
 
 
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Return the public key that secure sums know this client by."""
+    return answer(message, context, lambda session, _: secure.hello(session, context))
+
+
+@app.query("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Begin an attempt at a secure sum."""
+    return answer(message, context, lambda session, m: secure.share(session, context, m))
+
+
+@app.query("confirm")
+def confirm(message: Message, context: Context) -> Message:
+    """Tell the others whose vectors are said to be there."""
+    return answer(message, context, lambda session, m: secure.confirm(session, context, m))
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Return the shares that unmask a sum."""
+    return answer(message, context, lambda session, m: secure.unmask(session, context, m))
+
+
 @app.query("statistics")
 def statistics(message: Message, context: Context) -> Message:
     """Return the additive sums of empirical Bayes."""
     return answer(
         message,
         context,
-        lambda session, _: RecordDict({ARRAYS: pack(session.factory().statistics())}),
+        lambda session, message: secure.added(
+            session, context, message, session.factory().statistics()
+        ),
     )
 
 
@@ -103,7 +131,7 @@ def calibrate(message: Message, context: Context) -> Message:
     def work(session: Session, message: Message) -> RecordDict:
         pooled = arrays_of(message, CALIBRATION)
         sums = session.factory().calibrate(arrays_of(message), pooled)
-        return RecordDict({ARRAYS: pack(sums)})
+        return secure.added(session, context, message, sums)
 
     return answer(message, context, work)
 
@@ -126,6 +154,11 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
     theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
     update = local_update(factory, theta, settings, number)
     sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+    hidden = experiment.federation.secure
+    if hidden is not None:
+        part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
+        return secure.masked(session, context, message, part)
+    secure.check_open(session, context)
     metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
     return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 

@@ -26,11 +26,13 @@ from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.roster import check_held_out, enrol, refresh, sample
+from server.secure import SecureSums, Summed
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
 from strategies.regions import Regions
 from strategies.schema import mismatch
+from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
@@ -87,6 +89,8 @@ class Federation:
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
         self.strategy = self._strategy()
+        hides = self.settings.secure is not None
+        self.secure = SecureSums(self.exchange, self.settings) if hides else None
 
     def run(self) -> Snapshot:
         """Return the server after the last round.
@@ -188,7 +192,7 @@ class Federation:
 
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = self.exchange.clock.now(), before.round + 1
-        trained = self._train(number)
+        trained, training = self._train(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
             before,
@@ -198,7 +202,7 @@ class Federation:
             personal=self.strategy.residuals.learned,
             calibration={} if measured is None else measured.calibration,
         )
-        exchanges = [trained, *(measured.exchanges if measured else ())]
+        exchanges = [*training, *(measured.exchanges if measured else ())]
         return self._record(snapshot, trained, measured, exchanges, started)
 
     def _is_due(self, number: int) -> bool:
@@ -207,7 +211,7 @@ class Federation:
         every = self.experiment.evaluation.every
         return number == self.settings.rounds or (every > 0 and number % every == 0)
 
-    def _train(self, number: int) -> Replies:
+    def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
         self.members, away = refresh(self.exchange, config, self.members)
         self.asked, missing = self._asked(number, away)
@@ -216,8 +220,13 @@ class Federation:
             reasons = "; ".join(f"{name} {why}" for name, why in missing.items())
             raise FederationError(f"round {number}: no client takes part in training {reasons}")
         asked = list(zip(self.asked, messages, strict=True))
-        deadline = self.settings.deadline or self.settings.timeout
-        replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
+        summed = None
+        if self.secure is None:
+            deadline = self.settings.deadline or self.settings.timeout
+            replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
+        else:
+            summed = self.secure.total(f"round {number}", asked, config)
+            replies = summed.replies
         for member, reason in self.strategy.outliers(number, replies.good).items():
             replies.refuse(member, reason)
         replies.gone |= {member.name for member in self.members if member.client in away}
@@ -225,8 +234,16 @@ class Federation:
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
         replies.require(self.settings.quorum)
-        self._aggregate(number, replies)
-        return replies
+        if summed is None:
+            self._aggregate(number, replies)
+        else:
+            self._take(number, summed)
+        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
+        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
+            raise FederationError(
+                f"round {number}: the parameters are no longer finite; lower server.lr"
+            )
+        return replies, [replies] if summed is None else summed.exchanges
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
@@ -241,11 +258,10 @@ class Federation:
         born = [number] * len(replies.good) + [born for _, born in late]
         messages = [*replies.good.values(), *(reply for reply, _ in late)]
         self.strategy.aggregate_train(number, messages, born)
-        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
-        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
-            raise FederationError(
-                f"round {number}: the parameters are no longer finite; lower server.lr"
-            )
+
+    def _take(self, number: int, summed: Summed) -> None:
+        payload, summed.replies.means = mean(summed.total, self.strategy.settings.most)
+        self.strategy.take(number, payload, [member.name for member in summed.replies.good])
 
     def _check_silence(self, replies: Replies) -> None:
         # In a simulation a worker that died stays dead; with a deadline the silent may be slow.
@@ -260,8 +276,7 @@ class Federation:
         if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
         training = (member for member in self.members if member.trains)
-        replies = self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
-        return sums.total(replies), [replies]
+        return self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -285,8 +300,9 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
-            exchanges.append(self._query("query.calibrate", name, number, asked))
-            pooled |= sums.total(exchanges[-1])
+            found, sent = self._query("query.calibrate", name, number, asked)
+            pooled |= found
+            exchanges += sent
         return pooled, exchanges
 
     def _query(
@@ -295,10 +311,15 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-    ) -> Replies:
+    ) -> tuple[dict[str, Tensor], list[Replies]]:
+        """Return the sum over those who are asked."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
-        return self._ask(name, messages, sums.refusal)
+        if self.secure is not None and messages:
+            summed = self.secure.total(name, messages, config)
+            return summed.total.exact, summed.exchanges
+        replies = self._ask(name, messages, sums.refusal)
+        return sums.total(replies), [replies]
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)

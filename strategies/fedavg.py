@@ -50,6 +50,11 @@ class Averaging:
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
 
+    @property
+    def most(self) -> int:
+        """K B, the largest weight of an update."""
+        return self.local_steps * self.episodes
+
     @classmethod
     def of(cls, experiment: Experiment) -> Averaging:
         """Return the parameters that ``experiment`` asks for."""
@@ -231,7 +236,7 @@ class MetaFedAvg(FedAvg):
         except FederationError as error:
             return str(error)
         metrics = metrics_of(reply)
-        episodes, most = metrics.get(WEIGHT, 0), self.settings.local_steps * self.settings.episodes
+        episodes, most = metrics.get(WEIGHT, 0), self.settings.most
         if not 0 < episodes <= most:
             return f"{WEIGHT} is {episodes}, between 1 and {most} is expected"
         if not math.isfinite(metrics.get("loss", math.nan)):
@@ -305,6 +310,17 @@ class MetaFedAvg(FedAvg):
         return pack(self.shared.value), MetricRecord(
             {"loss": loss, "update_norm": self.update_norm}
         )
+
+    def take(self, server_round: int, payload: Params, senders: Sequence[str]) -> None:
+        """Take one step along the mean of what ``senders`` sent, of which only that is known.
+
+        Raises:
+            FederationError: ``payload`` is no update.
+        """
+        mean = self.uplink.receive(payload, self.shared.value, server_round)
+        self.update_norm = norm(mean)
+        self.shared = self.outer.step(self.shared, mean)
+        self.downlink.answered(set(senders))
 
 
 def _each(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, model_validator
 
 from bayfed.config.settings import Count, Positive, Settings
-from bayfed.config.updates import Defence, Downlink, Regions, Uplink
+from bayfed.config.updates import Defence, Downlink, Regions, Secure, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -87,6 +87,7 @@ class Federation(Settings):
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
     defence: Defence = Defence()
+    secure: Secure | None = None
     regions: Regions = Regions()
 
     @model_validator(mode="after")
@@ -101,6 +102,22 @@ class Federation(Settings):
             self._check_regions()
         if self.deadline is not None and self.deadline > self.timeout:
             raise ValueError("deadline: later than federation.timeout")
+        return self
+
+    @model_validator(mode="after")
+    def _no_single_update_is_seen(self) -> Federation:
+        if self.secure is None:
+            return self
+        seen = {
+            "personal": bool(self.personal),
+            "defence.rule": self.defence.rule != "mean",
+            "defence.norm": self.defence.norm is not None,
+            "uplink.select": self.uplink.keep < 1 and self.uplink.select == "largest",
+            "uplink.bits": self.uplink.bits < 32,
+            "regions.sites": bool(self.regions.sites),
+        }
+        for key in (key for key, needed in seen.items() if needed):
+            raise ValueError(f"{key}: needs single updates, which federation.secure hides")
         return self
 
     def _check_regions(self) -> None:
