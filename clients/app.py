@@ -16,6 +16,8 @@ from clients.memory import Memory
 from clients.session import Session, identity, read
 from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
+from strategies.privacy.clients import ClientLevel
+from strategies.privacy.images import ImageLevel
 from strategies.task import norm
 from strategies.uplink import Uplink
 from strategies.wire import (
@@ -116,10 +118,16 @@ def train(message: Message, context: Context) -> Message:
         theta, memory[DOWNLINK] = receive(
             message, memory[DOWNLINK], bits, uplink.rates, session.round
         )
-        update = local_update(factory, theta, settings, session.round)
+        images, private = ImageLevel.of(experiment), ClientLevel.of(experiment)
+        if images is not None:
+            update = images.update(factory, theta, settings, session.round)
+        else:
+            update = local_update(factory, theta, settings, session.round)
         sent, memory[UPLINK] = uplink.send(
             update.tensors, memory[UPLINK], session.round, factory.name
         )
+        if private is not None:
+            sent = private.share(sent, frozenset(sent), session.round, factory.name)
         metrics = {
             **update.metrics,
             WEIGHT: update.episodes,

@@ -25,10 +25,12 @@ from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
+from server.privacy import Guard
 from server.roster import check_held_out, enrol, refresh, sample
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.privacy.clients import ClientLevel
 from strategies.schema import mismatch
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
@@ -85,6 +87,7 @@ class Federation:
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
+        self.privacy = Guard(self.experiment)
         self.strategy = self._strategy()
 
     def run(self) -> Snapshot:
@@ -101,8 +104,9 @@ class Federation:
         )
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
+        self.privacy.enrol(self.members)
         snapshot = resumed or self._start()
-        while snapshot.round < self.settings.rounds:
+        while self._is_to_come(snapshot.round + 1):
             snapshot = self._round(snapshot)
         return snapshot
 
@@ -130,12 +134,16 @@ class Federation:
             Uplink.of(self.experiment),
             Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
             self.settings.defence,
+            ClientLevel.of(self.experiment),
         )
 
     def _clients(self) -> int:
         return len(self.problem.client_specs(self.experiment))
 
     def _cohort(self, number: int) -> list[Member]:
+        hidden = self.privacy.cohort(self.members, number)
+        if hidden is not None:
+            return hidden
         return sample(self.members, self.settings.fraction, self.experiment.seed, number)
 
     def _resume(self) -> Snapshot | None:
@@ -154,6 +162,7 @@ class Federation:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             last = history.read(self.job.history)[-1]
             self.attendance = Attendance(self.settings.defence.quarantine, last)
+            self.privacy = Guard(self.experiment, last)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -202,7 +211,11 @@ class Federation:
         if not self.job.measures:
             return False
         every = self.experiment.evaluation.every
-        return number == self.settings.rounds or (every > 0 and number % every == 0)
+        last = not self._is_to_come(number + 1)
+        return last or (every > 0 and number % every == 0)
+
+    def _is_to_come(self, number: int) -> bool:
+        return number <= self.settings.rounds and self.privacy.allows(number)
 
     def _train(self, number: int) -> Replies:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
@@ -218,6 +231,7 @@ class Federation:
         for member, reason in self.strategy.outliers(number, replies.good).items():
             replies.refuse(member, reason)
         replies.gone |= {member.name for member in self.members if member.client in away}
+        self.privacy.note(replies)
         self._check_silence(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
@@ -258,7 +272,8 @@ class Federation:
             return {}, []
         training = (member for member in self.members if member.trains)
         replies = self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
-        return sums.total(replies), [replies]
+        hidden = self.privacy.total(replies)
+        return sums.total(replies) if hidden is None else hidden, [replies]
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -316,7 +331,7 @@ class Federation:
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line["update_norm"] = None if trained is None else self.strategy.update_norm
-        line |= self.attendance.line()
+        line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         snapshot = replace(snapshot, history=snapshot.history + 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -19,6 +19,7 @@ from bayfed.errors import FederationError
 from strategies.downlink import Downlink
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
+from strategies.privacy.clients import ClientLevel
 from strategies.rules import rule_of
 from strategies.server_optimizers import State, scale_of
 from strategies.task import LocalTask, Params, norm
@@ -83,7 +84,8 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     total = {name: torch.zeros_like(value) for name, value in theta.items()}
     reports: list[dict[str, float]] = []
     for step in range(settings.local_steps):
-        gradient, report = _gradient(task, current, settings.rates, number, step)
+        batch = task.batch(number, step)
+        gradient, report = gradient_of(task, current, settings.rates, batch)
         reports.append(report)
         if settings.aggregate == "parameters":
             gradient = {name: settings.local_lr * g for name, g in gradient.items()}
@@ -95,11 +97,12 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     return Update(total, settings.local_steps * settings.episodes, metrics)
 
 
-def _gradient(
-    task: LocalTask, theta: Params, rates: Mapping[str, float], number: int, step: int
+def gradient_of(
+    task: LocalTask, theta: Params, rates: Mapping[str, float], batch: Any
 ) -> tuple[Params, dict[str, float]]:
+    """Return the gradient of the loss of ``batch``, 0 for what is not moved, and its metrics."""
     moved = {n: v.detach().requires_grad_() for n, v in theta.items() if scale_of(rates, n)}
-    loss, metrics = task.loss(theta | moved, task.batch(number, step))
+    loss, metrics = task.loss(theta | moved, batch)
     found = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
     gradient = {name: torch.zeros_like(value) for name, value in theta.items()}
     gradient |= {name: g for name, g in zip(moved, found, strict=True) if g is not None}
@@ -126,6 +129,7 @@ class MetaFedAvg(FedAvg):
         uplink: The form in which updates arrive.
         downlink: That in which the parameters of a round leave.
         defence: How they are taken.
+        private: How they are averaged where no client is to be told from the mean.
     """
 
     def __init__(
@@ -138,10 +142,11 @@ class MetaFedAvg(FedAvg):
         uplink: Uplink | None = None,
         downlink: Downlink | None = None,
         defence: Defence | None = None,
+        private: ClientLevel | None = None,
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
         self.uplink, self.downlink = uplink or Uplink(), downlink or Downlink()
-        self.defence = defence or Defence()
+        self.defence, self.private = defence or Defence(), private
         self.settings, self.outer = settings, outer
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
@@ -271,7 +276,7 @@ class MetaFedAvg(FedAvg):
             for report, number in zip(reports, born, strict=True)
         ]
         updates = [self._update(number, reply) for number, reply in zip(born, replies, strict=True)]
-        mean = rule_of(self.defence)(updates, weights)
+        mean = self._mean(server_round, updates, weights)
         self.update_norm = norm(mean)
         self.shared = self.outer.step(self.shared, mean)
         names = {member.client: member.name for member in self.everyone(server_round)}
@@ -286,6 +291,15 @@ class MetaFedAvg(FedAvg):
         return pack(self.shared.value), MetricRecord(
             {"loss": loss, "update_norm": self.update_norm}
         )
+
+    def _mean(
+        self, server_round: int, updates: Sequence[Params], weights: Sequence[float]
+    ) -> Params:
+        if self.private is None:
+            return rule_of(self.defence)(updates, weights)
+        population = sum(member.trains for member in self.everyone(server_round))
+        moved = frozenset(self.uplink.moved(self.shared.value))
+        return self.private.mean(updates, population, moved, server_round)
 
 
 def _each(
