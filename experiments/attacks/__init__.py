@@ -1,0 +1,1 @@
+"""Clients that mean harm, and what can be learned from updates: numbers behind what is promised."""
