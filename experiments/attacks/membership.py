@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from bayfed.data import SiteImage
 from bayfed.episodes.episode import EpisodeBatch, stack
+from bayfed.errors import DataError
 from bayfed.features import Params
 from bayfed.seeds import stream
 from experiments.attacks.plant import Plant, Vector
@@ -80,27 +81,31 @@ def _alone(
 ) -> list[Vector]:
     """Return the gradients of an episode of known images with a candidate in each role."""
     settings = plant.experiment.episode
-    needed = settings.shots + settings.normals
-    base = plant.sampler(known[:needed], defects).episode(stream(seed, "known"))
+    known = known[: settings.shots + settings.normals]
+    names = {image.name for image in known}
+    defects = [defect for defect in defects if defect.base not in names]
+    base = plant.sampler(known, defects).episode(stream(seed, "known"))
     found = []
     for image in candidates:
-        one = plant.sampler([image, *known[: needed - 1]], defects).episode(stream(seed, "known"))
-        # the candidate lies where the stream put it; copied into both roles, each role is seen
-        where = int((one.support[0] != base.support[0]).flatten(1).any(1).float().argmax())
-        is_support = bool((one.support[0] != base.support[0]).any())
-        picture = one.support[0, where] if is_support else _changed(one, base)
+        # alike but for one picture, wherever the stream puts the first of the list
+        one = plant.sampler([image, *known[1:]], defects).episode(stream(seed, "known"))
+        picture = _changed(one.support[0], base.support[0])
+        if picture is None:
+            picture = _changed(one.query[0], base.query[0])
         found.append(plant.gradient(params, _with(base, picture)))
     return found
 
 
-def _changed(one: EpisodeBatch, base: EpisodeBatch) -> torch.Tensor:
-    changed = (one.query[0] != base.query[0]).flatten(1).any(1).float().argmax()
-    return one.query[0, int(changed)]
+def _changed(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor | None:
+    changed = (new != old).flatten(1).any(1)
+    return new[int(changed.float().argmax())] if bool(changed.any()) else None
 
 
-def _with(base: EpisodeBatch, picture: torch.Tensor) -> EpisodeBatch:
+def _with(base: EpisodeBatch, picture: torch.Tensor | None) -> EpisodeBatch:
     """Return two episodes: the picture among the supports, and among the good queries."""
     support, query = base.support.clone(), base.query.clone()
+    if picture is None:
+        raise DataError("a candidate looks like the known image that it takes the place of")
     support[0, 0], query[0, 0] = picture, picture
     return stack([replace(base, support=support), replace(base, query=query)])
 

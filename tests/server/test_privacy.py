@@ -116,7 +116,7 @@ def test_too_few_answers_to_bear_the_noise_end_the_run(tmp_path: Path) -> None:
 
 
 def test_images_cost_what_the_client_that_shows_them_most_says(tmp_path: Path) -> None:
-    private = {"level": "image", "clip": 1.0, "noise": 90.0, "delta": 0.01, "reproducible": True}
+    private = {"level": "image", "clip": 1.0, "noise": 20.0, "delta": 0.01, "reproducible": True}
     job = run(tmp_path, private)
     found = epsilons(job)
     assert found[0] == 0 < found[1] < found[4]
@@ -125,7 +125,7 @@ def test_images_cost_what_the_client_that_shows_them_most_says(tmp_path: Path) -
 
 
 def test_the_run_ends_before_the_budget_of_its_images(tmp_path: Path) -> None:
-    private = {"level": "image", "clip": 1.0, "noise": 90.0, "delta": 0.01}
+    private = {"level": "image", "clip": 1.0, "noise": 20.0, "delta": 0.01}
     budget = epsilons(run(tmp_path / "all", private))[2]
     job = run(tmp_path / "some", private | {"epsilon": budget + 1e-9})
     assert [line["round"] for line in history.read(job.history)] == [0, 1, 2]
