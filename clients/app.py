@@ -18,6 +18,8 @@ from clients.memory import Memory
 from clients.session import Session, identity, read
 from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
+from strategies.privacy.clients import ClientLevel
+from strategies.privacy.images import ImageLevel
 from strategies.secure.averaging import summand
 from strategies.task import norm
 from strategies.uplink import Uplink
@@ -152,8 +154,14 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
     settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
     bits, number = experiment.federation.downlink.bits, session.round
     theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
-    update = local_update(factory, theta, settings, number)
+    images, private = ImageLevel.of(experiment), ClientLevel.of(experiment)
+    if images is not None:
+        update = images.update(factory, theta, settings, number)
+    else:
+        update = local_update(factory, theta, settings, number)
     sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+    if private is not None:
+        sent = private.share(sent, frozenset(sent), number, factory.name)
     hidden = experiment.federation.secure
     if hidden is not None:
         part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -25,11 +25,13 @@ from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
+from server.privacy import Guard
 from server.roster import check_held_out, enrol, refresh, sample
 from server.secure import SecureSums, Summed
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
 from strategies.schema import mismatch
 from strategies.secure.averaging import mean
@@ -88,6 +90,7 @@ class Federation:
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
+        self.privacy = Guard(self.experiment)
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -106,8 +109,9 @@ class Federation:
         )
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
+        self.privacy.enrol(self.members)
         snapshot = resumed or self._start()
-        while snapshot.round < self.settings.rounds:
+        while self._is_to_come(snapshot.round + 1):
             snapshot = self._round(snapshot)
         return snapshot
 
@@ -137,12 +141,16 @@ class Federation:
             Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
             self.settings.defence,
             Regions(self.settings.regions, outer),
+            ClientLevel.of(self.experiment),
         )
 
     def _clients(self) -> int:
         return len(self.problem.client_specs(self.experiment))
 
     def _cohort(self, number: int) -> list[Member]:
+        hidden = self.privacy.cohort(self.members, number)
+        if hidden is not None:
+            return hidden
         return sample(self.members, self.settings.fraction, self.experiment.seed, number)
 
     def _resume(self) -> Snapshot | None:
@@ -161,6 +169,7 @@ class Federation:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             last = history.read(self.job.history)[-1]
             self.attendance = Attendance(self.settings.defence.quarantine, last)
+            self.privacy = Guard(self.experiment, last)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -209,7 +218,11 @@ class Federation:
         if not self.job.measures:
             return False
         every = self.experiment.evaluation.every
-        return number == self.settings.rounds or (every > 0 and number % every == 0)
+        last = not self._is_to_come(number + 1)
+        return last or (every > 0 and number % every == 0)
+
+    def _is_to_come(self, number: int) -> bool:
+        return number <= self.settings.rounds and self.privacy.allows(number)
 
     def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
@@ -230,6 +243,7 @@ class Federation:
         for member, reason in self.strategy.outliers(number, replies.good).items():
             replies.refuse(member, reason)
         replies.gone |= {member.name for member in self.members if member.client in away}
+        self.privacy.note(replies)
         self._check_silence(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
@@ -275,8 +289,10 @@ class Federation:
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
         if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
-        training = (member for member in self.members if member.trains)
-        return self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
+        asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
+        asked = [(member, {}) for member in self.members if member.trains]
+        found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
+        return self.privacy.released(found.tensors, found.clients), found.exchanges
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -300,9 +316,9 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
-            found, sent = self._query("query.calibrate", name, number, asked)
-            pooled |= found
-            exchanges += sent
+            found = self._query("query.calibrate", name, number, asked)
+            pooled |= found.tensors
+            exchanges += found.exchanges
         return pooled, exchanges
 
     def _query(
@@ -311,15 +327,16 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-    ) -> tuple[dict[str, Tensor], list[Replies]]:
+        bounded: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+    ) -> sums.Total:
         """Return the sum over those who are asked."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
         if self.secure is not None and messages:
             summed = self.secure.total(name, messages, config)
-            return summed.total.exact, summed.exchanges
+            return sums.Total(summed.total.exact, len(summed.replies.good), summed.exchanges)
         replies = self._ask(name, messages, sums.refusal)
-        return sums.total(replies), [replies]
+        return sums.total(replies, bounded)
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)
@@ -340,7 +357,7 @@ class Federation:
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line["update_norm"] = None if trained is None else self.strategy.update_norm
-        line |= self.attendance.line()
+        line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         snapshot = replace(snapshot, history=snapshot.history + 1)

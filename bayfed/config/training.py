@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
+from bayfed.config.privacy import Privacy
 from bayfed.config.settings import Count, Positive, Settings
 from bayfed.config.updates import Defence, Downlink, Regions, Secure, Uplink
 
@@ -89,6 +90,7 @@ class Federation(Settings):
     defence: Defence = Defence()
     secure: Secure | None = None
     regions: Regions = Regions()
+    privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
