@@ -131,6 +131,11 @@ class Federation(Settings):
             raise ValueError("regions: each is sent other parameters; set downlink.bits to 32")
         if self.server.memory:
             raise ValueError("regions: cannot be combined with server.memory")
+        if self.privacy.level == "client":
+            raise ValueError(
+                "regions: cannot be combined with federation.privacy.level: client; "
+                "each would need noise of its own"
+            )
 
 
 class Evaluation(Settings):

@@ -34,6 +34,8 @@ WAYS = {
     "drops": ("federation.timeout=1.5", "federation.deadline=1.5"),
 }
 SECONDS, SLOWER = 1.0, 10.0
+LONGER = 4
+"""Times as many rounds where none waits for the slow plant: about as many seconds."""
 
 
 def main(
@@ -68,7 +70,12 @@ def _run(
     experiment: str, common: Sequence[str], out: Path, way: str, slow: str
 ) -> list[dict[str, Any]]:
     done = (out / way / "done").exists()
-    job = resolve(experiment, [*common, *WAYS[way]], out / way, resume=done)
+    words = [*common, *WAYS[way]]
+    if way != "waits":
+        settings = resolve(experiment, words, out / way, resume=done).experiment
+        rounds, every = settings.federation.rounds, settings.evaluation.every
+        words += [f"federation.rounds={LONGER * rounds}", f"evaluation.every={LONGER * every}"]
+    job = resolve(experiment, words, out / way, resume=done)
     if not done:
         _play(job, slow)
         (out / way / "done").touch()
