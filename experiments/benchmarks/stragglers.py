@@ -17,12 +17,13 @@ from typing import Annotated, Any
 import typer
 from flwr.app import Message
 
+from bayfed.config import load_experiment
 from clients.app import app
 from clients.partition import client_specs
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import flower_identity
-from experiments.resolve import resolve
+from experiments.resolve import find, resolve
 from server import history
 from server.app import serve
 from server.job import Job
@@ -72,7 +73,7 @@ def _run(
     done = (out / way / "done").exists()
     words = [*common, *WAYS[way]]
     if way != "waits":
-        settings = resolve(experiment, words, out / way, resume=done).experiment
+        settings = load_experiment(find(experiment, Path.cwd()), words)
         rounds, every = settings.federation.rounds, settings.evaluation.every
         words += [f"federation.rounds={LONGER * rounds}", f"evaluation.every={LONGER * every}"]
     job = resolve(experiment, words, out / way, resume=done)
