@@ -119,7 +119,8 @@ def programs(folder: NodeFolder) -> list[Program]:
     if settings.limits.memory_mb is not None:
         superexec += ["--memory", str(settings.limits.memory_mb * 1_000_000)]
     return [
-        Program(SUPEREXEC, superexec, folder.log(SUPEREXEC)),
+        # A SuperNode waits for ever for the answer that a killed SuperExec was to give.
+        Program(SUPEREXEC, superexec, folder.log(SUPEREXEC), takes=(SUPERNODE,)),
         Program(SUPERNODE, supernode, folder.log(SUPERNODE), lambda: leave(folder)),
     ]
 

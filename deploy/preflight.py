@@ -99,6 +99,6 @@ def _check_clock(server: str, date: str) -> None:
     word, most = ("ahead of", AHEAD + _ROUNDED) if ahead > 0 else ("behind", BEHIND)
     if abs(ahead) > most:
         raise FederationError(
-            f"this machine's clock is {abs(ahead):.0f} s {word} the server's ({server}): "
-            f"a node may be {AHEAD:g} s ahead or {BEHIND:g} s behind"
+            f"this machine's clock is {abs(ahead):.0f} s {word} the server's ({server}): a node "
+            f"may be {AHEAD:g} s ahead or {BEHIND:g} s behind"
         )

@@ -54,7 +54,8 @@ class Limits(Settings):
     """What a plant lets the processes of a run have.
 
     Attributes:
-        memory_mb: Data that the process of one message may hold, in millions of bytes.
+        memory_mb: Data that the process of one message may hold besides the libraries, in
+            millions of bytes.
         threads: Threads that it computes with.
     """
 

@@ -40,12 +40,14 @@ class Program:
         command: What is started.
         log: Where it writes to.
         prepare: Called before every start.
+        takes: Names of the programs that are of no use without it, and end with it.
     """
 
     name: str
     command: Sequence[str]
     log: Path
     prepare: Callable[[], object] = lambda: None
+    takes: tuple[str, ...] = ()
 
 
 def delay(failures: int) -> float:
@@ -125,8 +127,9 @@ class Supervisor:
         ]
         try:
             while True:
-                changed = [running.look(time.monotonic()) for running in self._running]
-                if any(changed):
+                changed = [one for one in self._running if one.look(time.monotonic())]
+                if changed:
+                    self._take_along(changed)
                     self._record()
                 time.sleep(_PAUSE)
         finally:
@@ -135,6 +138,14 @@ class Supervisor:
                 end_all(running.home.mark)
             with suppress(OSError):
                 self.state.unlink()
+
+    def _take_along(self, changed: Sequence[_Running]) -> None:
+        ended = [one for one in changed if one.process is None]
+        taken = {name for one in ended for name in one.program.takes}
+        for one in self._running:
+            if one.name in taken and one.process is not None:
+                with suppress(psutil.Error):
+                    one.process.terminate()
 
     def _record(self) -> None:
         found = {

@@ -51,7 +51,7 @@ class Limits:
 
     Attributes:
         trusted: Hashes of the apps that may run, see ``experiments.bundle``; any if ``None``.
-        memory: Bytes of data it may hold; no bound if ``None``.
+        memory: Bytes of data it may hold besides the libraries; no bound if ``None``.
     """
 
     trusted: frozenset[str] | None = None
@@ -106,10 +106,19 @@ def launch(context: ForkServerContext, address: str, token: str, limits: Limits)
 def run_client(limits: Limits, arguments: dict[str, Any]) -> None:
     """Answer one message within ``limits``."""
     if limits.memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+        most = _held() + limits.memory
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     if limits.trusted is not None:
         refuse_others(sys.modules[run_clientapp.__module__], limits.trusted)
     run_clientapp(**arguments)
+
+
+def _held() -> int:
+    """Return the bytes of data that this process holds, as the kernel counts them for a limit."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def refuse_others(flower: Any, trusted: Collection[str]) -> None:

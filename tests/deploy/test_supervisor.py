@@ -28,6 +28,9 @@ class Fake:
     def poll(self) -> int | None:
         return self.code
 
+    def terminate(self) -> None:
+        self.code = -15
+
     def create_time(self) -> float:
         return float(self.pid)
 
@@ -110,6 +113,24 @@ def test_a_program_that_ends_again_and_again_is_started_later_and_later(
     supervised(monkeypatch, clock, Hopeless(tmp_path), program)
     pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert pauses[:9] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
+
+
+def test_a_program_takes_those_along_that_are_of_no_use_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    clock = Clock({5.0: lambda: setattr(home.started[0][1], "code", -9)}, 10.0)
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(supervisor, "end_all", lambda _: None)
+    programs = [
+        Program("one", ["one"], tmp_path / "1", takes=("two",)),
+        Program("two", ["two"], tmp_path / "2"),
+        Program("three", ["three"], tmp_path / "3"),
+    ]
+    every = Supervisor(home, programs, tmp_path / "state.json")  # type: ignore[arg-type]
+    with pytest.raises(Ended):
+        every.run()
+    assert [name for name, _ in home.started] == ["one", "two", "three", "one", "two"]
 
 
 def test_a_program_that_cannot_be_prepared_is_tried_again(
