@@ -150,6 +150,7 @@ def train(message: Message, context: Context) -> Message:
 
 def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
     """Return the update of one round of ``factory`` as it leaves the client."""
+    secure.check_open(session, context)
     experiment, memory = session.experiment, Memory(context, session.client)
     settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
     bits, number = experiment.federation.downlink.bits, session.round
@@ -166,7 +167,6 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
     if hidden is not None:
         part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
         return secure.masked(session, context, message, part)
-    secure.check_open(session, context)
     metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
     return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 

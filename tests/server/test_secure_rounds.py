@@ -257,6 +257,7 @@ def test_clients_that_share_a_node_are_refused(tmp_path: Path) -> None:
         ("defence.norm", {"defence": {"norm": 3}}),
         ("uplink.select", {"uplink": {"keep": 0.5}}),
         ("uplink.bits", {"uplink": {"bits": 8}}),
+        ("regions.sites", {"regions": {"sites": {"north": ["site0"], "south": ["site1"]}}}),
     ],
 )
 def test_what_needs_single_updates_is_refused_beside_secure_sums(
