@@ -75,9 +75,8 @@ def test_the_noise_is_on_what_is_moved_alone() -> None:
     theta = {"w": torch.zeros(3), "still": torch.zeros(2)}
     settings = Averaging(episodes=EPISODES, rates={"still": 0.0})
     task = Pictures([[0.0] * 3] * 5)
-    draws = torch.stack(
-        [level(noise=2.0).update(task, theta, settings, t).tensors["w"] for t in range(1, 800)]
-    )
+    levels = (ImageLevel(1.0, 2.0, 1e-2, seed=seed) for seed in range(400))
+    draws = torch.stack([one.update(task, theta, settings, 1).tensors["w"] for one in levels])
     assert draws.std().item() == pytest.approx(2.0 / EPISODES, rel=0.06)
     assert level(noise=2.0).update(task, theta, settings, 1).tensors["still"].norm() == 0
 
