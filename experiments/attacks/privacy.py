@@ -108,6 +108,7 @@ def reconstruction_command(
     for name, given in targets.items():
         support, query = inversion.invert(plant, params, episode, given, attempt, decode, seed)
         rows.append((name, *(f"{value:.2f}" for value in score(support, query))))
+        console.print(*rows[-1])
     blind = [decode(torch.randn(x.shape[1:])) for x in (episode.support, episode.query)]
     rows.append(("start, no update", *(f"{value:.2f}" for value in score(*blind))))
     sizes = f"{episode.support.shape[1]} supports, {episode.query.shape[1]} queries"
