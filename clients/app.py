@@ -131,7 +131,8 @@ def train(message: Message, context: Context) -> Message:
         metrics = {
             **update.metrics,
             WEIGHT: update.episodes,
-            "update_norm": norm(update.tensors),
+            # that of the update itself would go past the noise
+            "update_norm": norm(sent if private is not None and private.shares else update.tensors),
         }
         return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
