@@ -167,7 +167,9 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
     if hidden is not None:
         part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
         return secure.masked(session, context, message, part)
-    metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
+    # Where the client adds noise, the norm of what is under it would go past the noise.
+    told = sent if private is not None and private.shares else update.tensors
+    metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(told)}
     return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 
 

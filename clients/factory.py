@@ -100,7 +100,8 @@ class Factory:
         train_sites = frozenset(site for client in specs for site in client.training)
         system = build_system(experiment)
         holdout = experiment.protocol.holdout
-        sites = {s.name: s for s in load_sites(experiment.data, experiment.seed, holdout)}
+        own = load_sites(experiment.data, experiment.seed, holdout, spec.sites)
+        sites = {site.name: site for site in own}
         held = [alter(_pools(experiment, spec, sites[name])) for name in spec.sites]
         held = [p for p in held if p.site in spec.evaluates or _trains(p, spec, experiment)]
         for pools in held:  # all of them, before anything is computed

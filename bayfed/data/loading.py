@@ -93,7 +93,12 @@ def _folder(root: Path, name: str) -> Path:
     return root / name if (root / name).is_dir() else root
 
 
-def load_sites(settings: Data, seed: int, held_out: Collection[str] = ()) -> tuple[Site, ...]:
+def load_sites(
+    settings: Data,
+    seed: int,
+    held_out: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> tuple[Site, ...]:
     """Return the selected sites, sorted by name; images are decoded when asked for.
 
     The pools of a site are disjoint by file. Copies of one image in two pools
@@ -104,6 +109,7 @@ def load_sites(settings: Data, seed: int, held_out: Collection[str] = ()) -> tup
         seed: draws the synthetic factories and splits plain folders.
         held_out: sites or families whose synthetic defects are of
             ``held_out_kinds``.
+        only: names of those that are wanted of the selected sites; all of them if not given.
 
     Raises:
         ConfigError: a setting names a site, family or kind that is not there.
@@ -115,6 +121,7 @@ def load_sites(settings: Data, seed: int, held_out: Collection[str] = ()) -> tup
     """
     names = site_names(settings, seed)
     _check_held_out(held_out, names)
+    names = tuple(pair for pair in names if only is None or pair[0] in only)
     if settings.source == "folders":
         root = _root(settings)
         layout = LAYOUTS[find_layout(root, settings.layout)[0]]

@@ -71,4 +71,5 @@ def shortened(vectors: Tensor, limit: float) -> Tensor:
     [[1.5, 2.0], [0.0, 1.0]]
     """
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors * (limit / lengths.clamp_min(limit))
+    within: Tensor = vectors * (limit / lengths.clamp_min(limit))
+    return within

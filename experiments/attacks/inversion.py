@@ -17,8 +17,8 @@ from bayfed.seeds import torch_stream
 from experiments.attacks.plant import Plant
 from strategies.server_optimizers import scale_of
 
-Inputs = tuple[Tensor, Tensor]
-"""Supports and queries, (k, ...) and (q, ...)."""
+Inputs = tuple[Tensor, Tensor, float]
+"""Supports and queries, (k, ...) and (q, ...), and the cosine of gradients that was reached."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Attempt:
         steps: Of Adam.
         rate: Its learning rate.
         smooth: Weight of the total variation of pictures.
+        spread: Standard deviation of the start.
     """
 
     steps: int = 300
     rate: float = 0.1
     smooth: float = 1e-3
+    spread: float = 0.1
 
 
 def gradients(plant: Plant, params: Params, batch: EpisodeBatch, graph: bool = False) -> Tensor:
@@ -65,7 +67,7 @@ def invert(
     decode: Callable[[Tensor], Tensor],
     seed: int,
 ) -> Inputs:
-    r"""Return supports and queries whose gradient points where ``target`` does.
+    r"""Return supports and queries whose gradient points where ``target`` does, and how well.
 
     .. math:: \min_x 1 - \cos(\nabla f(\theta; x), g) + \alpha \operatorname{TV}(x)
 
@@ -84,7 +86,10 @@ def invert(
     """
     generator = torch_stream(seed, "start of an inversion")
     shapes = like.support.shape[1:], like.query.shape[1:]
-    free = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    free = [
+        (attempt.spread * torch.randn(shape, generator=generator)).requires_grad_()
+        for shape in shapes
+    ]
     optimizer = torch.optim.Adam(free, attempt.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, attempt.steps)
     for _ in range(attempt.steps):
@@ -93,17 +98,18 @@ def invert(
         found = gradients(
             plant, params, replace(like, support=support[None], query=query[None]), graph=True
         )
-        loss = 1 - F.cosine_similarity(found, target, dim=0)
+        cosine = F.cosine_similarity(found, target, dim=0)
+        loss = 1 - cosine
         if attempt.smooth:
             loss = loss + attempt.smooth * (_variation(free[0]) + _variation(free[1]))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for one in free:
             if one.grad is not None:
                 one.grad.nan_to_num_().sign_()
         optimizer.step()
         schedule.step()
     support, query = (decode(one).detach() for one in free)
-    return support, query
+    return support, query, float(cosine.detach())
 
 
 def _variation(pictures: Tensor) -> Tensor:

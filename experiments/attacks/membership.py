@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from bayfed.data import SiteImage
 from bayfed.episodes.episode import EpisodeBatch, stack
+from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import DataError
 from bayfed.features import Params
 from bayfed.seeds import stream
@@ -81,19 +82,27 @@ def _alone(
 ) -> list[Vector]:
     """Return the gradients of an episode of known images with a candidate in each role."""
     settings = plant.experiment.episode
-    known = known[: settings.shots + settings.normals]
+    known = known[: settings.shots + settings.normals + 1]  # one to spare for a painted defect
     names = {image.name for image in known}
     defects = [defect for defect in defects if defect.base not in names]
-    base = plant.sampler(known, defects).episode(stream(seed, "known"))
+    sampler = plant.sampler(known, defects)
+    draws = (number for number in range(99) if _has(sampler, known[0].name, seed, number))
+    number = next(draws, 0)
+    base = sampler.episode(stream(seed, "known", number))
     found = []
     for image in candidates:
         # alike but for one picture, wherever the stream puts the first of the list
-        one = plant.sampler([image, *known[1:]], defects).episode(stream(seed, "known"))
+        again = plant.sampler([image, *known[1:]], defects)
+        one = again.episode(stream(seed, "known", number))
         picture = _changed(one.support[0], base.support[0])
         if picture is None:
             picture = _changed(one.query[0], base.query[0])
         found.append(plant.gradient(params, _with(base, picture)))
     return found
+
+
+def _has(sampler: EpisodeSampler, name: str, seed: int, number: int) -> bool:
+    return name in sampler.images(stream(seed, "known", number))
 
 
 def _changed(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor | None:

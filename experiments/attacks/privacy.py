@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Params
-from bayfed.seeds import stream
+from bayfed.seeds import stream, torch_stream
 from experiments.attacks import inversion, membership
 from experiments.attacks.plant import Plant
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
@@ -83,6 +83,8 @@ def reconstruction_command(
     settings: Overrides = None,
     others: Annotated[str, typer.Option(help="Seven plants whose updates are added.")] = "",
     steps: Annotated[int, typer.Option(help="Of the search.")] = 300,
+    rate: Annotated[float, typer.Option(help="Of the search.")] = 0.05,
+    smooth: Annotated[float, typer.Option(help="Weight of the pictures' total variation.")] = 1e-2,
     noises: Annotated[str, typer.Option(help="Multiples of the clipping norm.")] = "0.001,0.1",
     public: Annotated[str, typer.Option(help="A plant whose features the attacker knows.")] = "",
 ) -> None:
@@ -100,18 +102,23 @@ def reconstruction_command(
     rest = [_other(experiment, name, settings, params) for name in others.split(",") if name]
     if rest:
         targets[f"sum of {len(rest) + 1} clients"] = target + torch.stack(rest).sum(0)
-    attempt = inversion.Attempt(steps)
+    attempt = inversion.Attempt(steps, rate, smooth)
     score, decode, columns, baseline = _measure(plant, episode, experiment, settings, public)
     if not plant.encoder.tail.convolves:
-        attempt = replace(attempt, smooth=0.0, rate=0.03)
-    rows = [("best constant", *baseline)]
+        attempt = replace(attempt, smooth=0.0)
+    rows: list[tuple[str, ...]] = [("best constant", *baseline, "")]
     for name, given in targets.items():
-        support, query = inversion.invert(plant, params, episode, given, attempt, decode, seed)
-        rows.append((name, *(f"{value:.2f}" for value in score(support, query))))
-    blind = [decode(torch.randn(x.shape[1:])) for x in (episode.support, episode.query)]
-    rows.append(("start, no update", *(f"{value:.2f}" for value in score(*blind))))
+        *found, cosine = inversion.invert(plant, params, episode, given, attempt, decode, seed)
+        rows.append((name, *(f"{value:.2f}" for value in score(*found)), f"{cosine:.3f}"))
+        console.print(*rows[-1], sep="  ")
+    generator = torch_stream(seed, "blind")
+    start = [
+        torch.randn(x.shape[1:], generator=generator) for x in (episode.support, episode.query)
+    ]
+    blind = [decode(attempt.spread * x) for x in start]
+    rows.append(("start, no update", *(f"{value:.2f}" for value in score(*blind)), ""))
     sizes = f"{episode.support.shape[1]} supports, {episode.query.shape[1]} queries"
-    print_table(console, f"{site}: one episode of {sizes}", ("update", *columns), rows)
+    print_table(console, f"{site}: one episode of {sizes}", ("update", *columns, "gradients"), rows)
 
 
 Score = Callable[[Tensor, Tensor], tuple[float, float]]

@@ -58,8 +58,8 @@ class Crowd:
         support, query = (np.stack([one[i] for one in drawn]) for i in (0, 1))
         labels = torch.tensor([0.0] * GOOD + [1.0] * BAD).expand(len(drawn), -1)
         masks = labels[..., None].to(torch.uint8)
-        tensors = (torch.from_numpy(x.astype(np.float32))[:, :, None] for x in (support, query))
-        return EpisodeBatch(*tensors, labels, masks)
+        tokens = [torch.from_numpy(x.astype(np.float32))[:, :, None] for x in (support, query)]
+        return EpisodeBatch(tokens[0], tokens[1], labels, masks)
 
     def tests(self) -> list[tuple[Tensor, Tensor, NDArray[np.float64]]]:
         """Return supports, queries and labels of factories that nobody trains on."""

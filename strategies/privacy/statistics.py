@@ -135,4 +135,5 @@ class PrivateStatistics:
 def _definite(matrix: Tensor, least: float) -> Tensor:
     """Return the symmetric part with eigenvalues of at least ``least``."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    return (vectors * values.clamp_min(least)) @ vectors.mT
+    definite: Tensor = (vectors * values.clamp_min(least)) @ vectors.mT
+    return definite

@@ -109,6 +109,12 @@ def test_the_mean_that_is_stepped_along_has_the_noise(tmp_path: Path) -> None:
     assert 1.0 < (loud - quiet).norm().item() < 200.0  # 60 * 1.0 / 3 a coordinate
 
 
+def test_the_norm_that_a_client_tells_is_that_of_what_it_sends(tmp_path: Path) -> None:
+    job = run(tmp_path, CLIENT | {"added_by": "clients", "shares": 3, "noise": 1e4}, rounds=1)
+    told = [client["update_norm"] for client in history.read(job.history)[-1]["clients"]]
+    assert min(told) > 100.0  # 1e4 / sqrt(3) a coordinate; the updates are 1 at most
+
+
 def test_too_few_answers_to_bear_the_noise_end_the_run(tmp_path: Path) -> None:
     private = CLIENT | {"added_by": "clients", "shares": 4}
     with pytest.raises(FederationError, match="3 updates bear less noise"):

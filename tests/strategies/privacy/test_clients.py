@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
@@ -26,6 +26,7 @@ def apart(left: Params, right: Params) -> float:
     return norm({name: left[name].double() - right[name].double() for name in left})
 
 
+@settings(max_examples=40)
 @given(st.lists(UPDATE, min_size=2, max_size=6), UPDATE, st.floats(0.1, 10.0))
 def test_one_client_moves_the_sum_by_no_more_than_the_sensitivity(
     values: list[list[float]], other: list[float], clip: float

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -48,6 +48,7 @@ def level(noise: float = 1e-12, clip: float = 1.0, budget: float | None = None) 
 PICTURE = st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3)
 
 
+@settings(max_examples=20)
 @pytest.mark.parametrize("number", [1, 2])
 @given(st.lists(PICTURE, min_size=5, max_size=9), PICTURE, st.floats(0.1, 20))
 def test_one_image_moves_the_update_by_no_more_than_the_sensitivity(
@@ -55,8 +56,8 @@ def test_one_image_moves_the_update_by_no_more_than_the_sensitivity(
 ) -> None:
     pytest.importorskip("dp_accounting", reason="dp-accounting is not installed")
     task, neighbour = Pictures(pictures), Pictures([other, *pictures[1:]])
-    private, settings = level(clip=clip), Averaging(episodes=EPISODES)
-    found = [private.update(each, THETA, settings, number).tensors for each in (task, neighbour)]
+    private, averaging = level(clip=clip), Averaging(episodes=EPISODES)
+    found = [private.update(each, THETA, averaging, number).tensors for each in (task, neighbour)]
     apart = norm({name: found[0][name] - found[1][name] for name in THETA})
     assert apart <= private.sensitivity(task.repeats(number), EPISODES) * (1 + 1e-4)
 
@@ -73,20 +74,20 @@ def test_the_update_is_the_mean_of_clipped_gradients() -> None:
 def test_the_noise_is_on_what_is_moved_alone() -> None:
     pytest.importorskip("dp_accounting", reason="dp-accounting is not installed")
     theta = {"w": torch.zeros(3), "still": torch.zeros(2)}
-    settings = Averaging(episodes=EPISODES, rates={"still": 0.0})
+    averaging = Averaging(episodes=EPISODES, rates={"still": 0.0})
     task = Pictures([[0.0] * 3] * 5)
-    levels = (ImageLevel(1.0, 2.0, 1e-2, seed=seed) for seed in range(400))
-    draws = torch.stack([one.update(task, theta, settings, 1).tensors["w"] for one in levels])
-    assert draws.std().item() == pytest.approx(2.0 / EPISODES, rel=0.06)
-    assert level(noise=2.0).update(task, theta, settings, 1).tensors["still"].norm() == 0
+    levels = (ImageLevel(1.0, 2.0, 1e-2, seed=seed) for seed in range(200))
+    draws = torch.stack([one.update(task, theta, averaging, 1).tensors["w"] for one in levels])
+    assert draws.std().item() == pytest.approx(2.0 / EPISODES, rel=0.1)
+    assert level(noise=2.0).update(task, theta, averaging, 1).tensors["still"].norm() == 0
 
 
 def test_rounds_add_up_as_squares_of_repeats() -> None:
     library = pytest.importorskip("dp_accounting", reason="dp-accounting is not installed")
     task, private = Pictures([[0.0] * 3] * 5), level(noise=30.0)
     accountant = library.pld.PLDAccountant(library.NeighboringRelation.REPLACE_ONE)
-    for number in range(1, 4):
-        accountant.compose(library.GaussianDpEvent(30.0 / (2 * task.repeats(number))))
+    for number in range(1, 4):  # this accountant doubles the sensitivity of a replacement itself
+        accountant.compose(library.GaussianDpEvent(30.0 / task.repeats(number)))
     assert private.epsilon(task, 3) == pytest.approx(accountant.get_epsilon(1e-2), rel=1e-2)
 
 

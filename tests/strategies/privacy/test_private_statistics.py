@@ -36,7 +36,7 @@ def sums(z: torch.Tensor, sites: int = 1) -> Params:
     return total._asdict()
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0, 5), st.integers(1, 2))
 def test_no_contribution_is_longer_than_its_bound(
     key: int, count: int, shift: float, sites: int
