@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -102,7 +103,7 @@ def invert(
         loss = 1 - cosine
         if attempt.smooth:
             loss = loss + attempt.smooth * (_variation(free[0]) + _variation(free[1]))
-        loss.backward()
+        torch.autograd.backward(loss)
         for one in free:
             if one.grad is not None:
                 one.grad.nan_to_num_().sign_()
@@ -116,7 +117,7 @@ def _variation(pictures: Tensor) -> Tensor:
     return pictures.diff(dim=-1).abs().mean() + pictures.diff(dim=-2).abs().mean()
 
 
-def matched(cost: np.ndarray) -> float:  # type: ignore[type-arg]
+def matched(cost: NDArray[np.float64]) -> float:
     """Return the mean cost of the best pairing of what was found and what there was."""
     rows, columns = linear_sum_assignment(cost)
     return float(cost[rows, columns].mean())
