@@ -110,6 +110,21 @@ class NodeFolder(Folder):
         """What the node's two programs share, new at each start."""
         return self.root / "superexec.secret"
 
+    @property
+    def sums_secret(self) -> Path:
+        """What the masks of secure sums derive from; where it is, no others are taken part in."""
+        return self.root / "sums.secret"
+
+    @property
+    def peers(self) -> Path:
+        """The public keys of the other plants' secrets, by their numbers, where they were told."""
+        return self.root / "peers.json"
+
+    @property
+    def state(self) -> Path:
+        """The folder of what a client keeps when its node is started anew."""
+        return self.root / "state"
+
     def settings(self) -> NodeSettings:
         """Return the settings, with paths that start from this folder.
 

@@ -108,7 +108,7 @@ def programs(folder: NodeFolder) -> list[Program]:
         *("--superlink", settings.server, "--root-certificates", str(folder.authority)),
         *("--auth-supernode-private-key", str(folder.key)),
         *("--superexec-auth-secret-file", str(folder.secret)),
-        *("--node-config", node_config(own_config(settings))),
+        *("--node-config", node_config(own_config(folder, settings))),
     ]
     script = str(ROOT / "experiments" / "superexec.py")
     superexec = [sys.executable, "-P", script, f"127.0.0.1:{port}", "--secret", str(folder.secret)]
@@ -125,7 +125,7 @@ def programs(folder: NodeFolder) -> list[Program]:
     ]
 
 
-def own_config(settings: NodeSettings) -> NodeConfig:
+def own_config(folder: NodeFolder, settings: NodeSettings) -> NodeConfig:
     """Return what the app asks its node for, never the server."""
     found: dict[str, int | str] = {
         "partition-id": settings.partition,
@@ -137,4 +137,9 @@ def own_config(settings: NodeSettings) -> NodeConfig:
         found["weights"] = str(settings.weights)
     if settings.store is not None:
         found["store-dir"] = str(settings.store)
+    if folder.sums_secret.exists():
+        make_folder(folder.state)
+        found |= {"secret": str(folder.sums_secret), "state-dir": str(folder.state)}
+        if folder.peers.exists():
+            found["peers"] = str(folder.peers)
     return found

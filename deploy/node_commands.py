@@ -157,3 +157,15 @@ def trust_command(
     folder.settings()
     trust.trust(folder.trusted, app_hash)
     typer.echo(f"trusted: {', '.join(trust.read(folder.trusted))}")
+
+
+@app.command()
+def secret(directory: Directory) -> None:
+    """Make the secret behind secure sums; from its next start on the node sends nothing else."""
+    from strategies.secure.secret import make
+
+    folder = _folder(directory)
+    number = folder.settings().partition
+    public = make(folder.sums_secret)
+    typer.echo(f"public key of plant {number}: {public.hex()}")
+    typer.echo(f"tell the other plants; theirs belong into {directory / folder.peers.name}")

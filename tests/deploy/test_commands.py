@@ -50,6 +50,13 @@ def test_what_does_not_run_says_so_and_exits_with_3(
         assert "was not running" in call(kind, "stop", folder.root).stdout
 
 
+def test_a_plant_tells_the_others_the_public_key_of_its_secret(plant: NodeFolder) -> None:
+    done = call("node", "secret", plant.root)
+    assert "public key of plant 1: 0" in done.stdout
+    assert plant.sums_secret.read_text().strip() not in done.stdout
+    assert "File exists" in mistake("node", "secret", plant.root)
+
+
 def test_a_run_needs_a_server(server: FederationFolder, tmp_path: Path) -> None:
     said = mistake("federation", "run", server.root, "demo", "--out", tmp_path / "run")
     assert said == f"{server.root}: does not run, start it first"

@@ -16,6 +16,7 @@ from deploy.keys import read_private, read_public
 from deploy.layout import FederationFolder, NodeFolder
 from deploy.node import own_config
 from deploy.settings import FederationSettings, Join, NodeSettings, checked, read_settings
+from strategies.secure.secret import make
 
 
 def test_flower_accepts_the_key_that_a_plant_hands_over(plant: NodeFolder) -> None:
@@ -37,13 +38,23 @@ def test_nothing_that_is_handed_over_is_secret(plant: NodeFolder, join: Path) ->
 
 
 def test_the_node_decides_its_own_paths(plant: NodeFolder, tmp_path: Path) -> None:
-    config = own_config(plant.settings())
+    config = own_config(plant, plant.settings())
     assert config == {
         "partition-id": 1,
         "num-partitions": 2,
         "threads": 1,
         "data-dir": str(tmp_path / "images"),
     }
+
+
+def test_a_secret_goes_with_a_journal_and_the_keys_of_the_others(plant: NodeFolder) -> None:
+    make(plant.sums_secret)
+    plant.peers.write_text("{}")
+    config = own_config(plant, plant.settings())
+    assert config["secret"] == str(plant.sums_secret)
+    assert config["peers"] == str(plant.peers)
+    assert Path(str(config["state-dir"])).is_dir()
+    assert plant.sums_secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_relative_path_starts_from_the_folder_of_the_node(plant: NodeFolder) -> None:
