@@ -67,7 +67,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of the sites.")],
     weights: Annotated[Path, typer.Option(help="Weights of the backbone.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; those that are done are kept.")],
-    sites: Annotated[str, typer.Option(help="Names; the last ones are hostile.")] = SITES,
+    sites: Annotated[
+        str, typer.Option(help="Names; the last ones by the alphabet are hostile.")
+    ] = SITES,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
     ] = None,
@@ -82,9 +84,9 @@ def main(
         f"data.root={data}", f"backbone.weights={weights}", f"data.sites=[{','.join(names)}]",
         "data.families={}", "federation.quorum=0.5", *(settings or []),
     ]  # fmt: skip
-    cells = [Cell(HONEST, 0, defence) for defence in DEFENCES]
-    grid = itertools.product(attacks.split(","), map(int, hostile.split(",")), DEFENCES)
-    cells += [Cell(*key) for key in grid]
+    numbers = [int(number) for number in hostile.split(",")]
+    grid = itertools.product([HONEST, *attacks.split(",")], numbers, DEFENCES)
+    cells = [Cell(*key) for key in grid]
     rows = _done(out / "results.csv")
     for cell in cells:
         if cell not in rows:
@@ -102,12 +104,8 @@ def _title(number: int, clients: int) -> str:
 
 def measure(cell: Cell, common: Sequence[str], sites: Sequence[str], out: Path) -> dict[str, Any]:
     """Run ``cell`` and return what it came to."""
-    # The hostile ones are the same number at every defence, where nobody attacks too.
-    bad = frozenset(range(len(sites) - max(cell.hostile, 1), len(sites)))
-    words = [
-        f"federation.defence.{w.format(hostile=max(1, cell.hostile))}"
-        for w in DEFENCES[cell.defence]
-    ]
+    bad = frozenset(range(len(sites) - cell.hostile, len(sites)))
+    words = [f"federation.defence.{w.format(hostile=cell.hostile)}" for w in DEFENCES[cell.defence]]
     job = resolve("sites", [*common, *words], out / cell.name)
     specs = client_specs(job.experiment)
     answers = app if cell.attack == HONEST else Hostile(cell.attack, bad)
