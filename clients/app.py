@@ -165,7 +165,8 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
         sent = private.share(sent, frozenset(sent), number, factory.name)
     hidden = experiment.federation.secure
     if hidden is not None:
-        part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
+        clip = None if private is not None and private.shares else hidden.clip
+        part = summand(sent, update.episodes, update.metrics, clip, settings.most)
         return secure.masked(session, context, message, part)
     # Where the client adds noise, the norm of what is under it would go past the noise.
     told = sent if private is not None and private.shares else update.tensors

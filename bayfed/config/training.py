@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
@@ -120,7 +121,19 @@ class Federation(Settings):
         }
         for key in (key for key, needed in seen.items() if needed):
             raise ValueError(f"{key}: needs single updates, which federation.secure hides")
+        self._check_noise_fits(self.secure)
         return self
+
+    def _check_noise_fits(self, secure: Secure) -> None:
+        noise, clip, shares = self.privacy.noise, self.uplink.clip, self.privacy.shares
+        if noise is None or clip is None or shares is None:
+            return
+        least = clip + 6 * noise * clip / math.sqrt(shares)
+        if secure.clip < least:
+            raise ValueError(
+                f"secure.clip: would cut the noise of federation.privacy.added_by: clients; "
+                f"at least {least:.3g} is needed"
+            )
 
     def _check_regions(self) -> None:
         if self.clients.partition == "dirichlet":

@@ -13,7 +13,7 @@ from strategies.wire import WEIGHT
 
 
 def summand(
-    update: Params, episodes: int, metrics: Mapping[str, float], clip: float, most: int
+    update: Params, episodes: int, metrics: Mapping[str, float], clip: float | None, most: int
 ) -> Summand:
     r"""Return what a client adds to the mean: :math:`a_c \, \mathrm{clip}_C(g_c)` and its numbers.
 
@@ -21,7 +21,7 @@ def summand(
         update: :math:`g_c`.
         episodes: :math:`n_c`, its weight; :math:`a_c = n_c / n_{max}`.
         metrics: Means over the episodes, which are added as :math:`n_c m_c`.
-        clip: C, the largest norm of an update.
+        clip: C, the largest norm of an update; None where it holds its share of a noise.
         most: :math:`n_{max}`, the largest weight.
 
     Raises:

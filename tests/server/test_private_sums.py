@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bayfed.config import experiment_hash
+from bayfed.errors import ConfigError
 from server import checkpoints, history
 from server.job import Job
 from tests import fakes
@@ -50,3 +51,10 @@ def test_the_server_adds_the_noise_it_would_add_without_masks(tmp_path: Path) ->
     masked = played(tmp_path / "masked", {"noise": 1.0}, secure={"clip": 8.0, "bits": 30})
     plain = played(tmp_path / "plain", {"noise": 1.0})
     torch.testing.assert_close(masked.theta["w"], plain.theta["w"], atol=1e-3, rtol=0)
+
+
+def test_masks_leave_room_for_the_noise() -> None:
+    shares = {"added_by": "clients", "shares": 4, "noise": 2.0}
+    with pytest.raises(ConfigError, match=r"secure.clip: would cut the noise.*at least 7"):
+        fakes.experiment(uplink={"clip": 1.0}, privacy={**PRIVATE, **shares}, secure={"clip": 6.9})
+    fakes.experiment(uplink={"clip": 1.0}, privacy={**PRIVATE, **shares}, secure={"clip": 7.0})
