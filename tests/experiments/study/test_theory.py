@@ -37,7 +37,7 @@ def test_a_failed_check_is_reported_and_sets_the_status(
 ) -> None:
     marks = tuple(Mark("y", "a", float(x), float(x * x), fit=True) for x in (1, 2, 3))
     failed = Check("toy", "A claim.", "a rule.", "all.", False, {"L": "1"}, "x", marks)
-    monkeypatch.setattr(theory, "CHECKS", {"toy": lambda seed: failed})
+    monkeypatch.setattr(theory, "CHECKS", {"toy": lambda _: failed})
     with pytest.raises(theory.typer.Exit) as exit_:
         theory.main(tmp_path, only=None, seed=0)
     assert exit_.value.exit_code == 1
