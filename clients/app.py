@@ -12,11 +12,15 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
+from clients import secure
 from clients.local import simulated
 from clients.memory import Memory
 from clients.session import Session, identity, read
 from strategies.downlink import receive
 from strategies.fedavg import Averaging, local_update
+from strategies.privacy.clients import ClientLevel
+from strategies.privacy.images import ImageLevel
+from strategies.secure.averaging import summand
 from strategies.task import norm
 from strategies.uplink import Uplink
 from strategies.wire import (
@@ -86,13 +90,39 @@ def describe(message: Message, context: Context) -> Message:
     return answer(message, context, work)
 
 
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Return the public key that secure sums know this client by."""
+    return answer(message, context, lambda session, _: secure.hello(session, context))
+
+
+@app.query("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Begin an attempt at a secure sum."""
+    return answer(message, context, lambda session, m: secure.share(session, context, m))
+
+
+@app.query("confirm")
+def confirm(message: Message, context: Context) -> Message:
+    """Tell the others whose vectors are said to be there."""
+    return answer(message, context, lambda session, m: secure.confirm(session, context, m))
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Return the shares that unmask a sum."""
+    return answer(message, context, lambda session, m: secure.unmask(session, context, m))
+
+
 @app.query("statistics")
 def statistics(message: Message, context: Context) -> Message:
     """Return the additive sums of empirical Bayes."""
     return answer(
         message,
         context,
-        lambda session, _: RecordDict({ARRAYS: pack(session.factory().statistics())}),
+        lambda session, message: secure.added(
+            session, context, message, session.factory().statistics()
+        ),
     )
 
 
@@ -103,7 +133,7 @@ def calibrate(message: Message, context: Context) -> Message:
     def work(session: Session, message: Message) -> RecordDict:
         pooled = arrays_of(message, CALIBRATION)
         sums = session.factory().calibrate(arrays_of(message), pooled)
-        return RecordDict({ARRAYS: pack(sums)})
+        return secure.added(session, context, message, sums)
 
     return answer(message, context, work)
 
@@ -120,12 +150,23 @@ def train(message: Message, context: Context) -> Message:
 
 def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
     """Return the update of one round of ``factory`` as it leaves the client."""
+    secure.check_open(session, context)
     experiment, memory = session.experiment, Memory(context, session.client)
     settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
     bits, number = experiment.federation.downlink.bits, session.round
     theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
-    update = local_update(factory, theta, settings, number)
+    images, private = ImageLevel.of(experiment), ClientLevel.of(experiment)
+    if images is not None:
+        update = images.update(factory, theta, settings, number)
+    else:
+        update = local_update(factory, theta, settings, number)
     sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+    if private is not None:
+        sent = private.share(sent, frozenset(sent), number, factory.name)
+    hidden = experiment.federation.secure
+    if hidden is not None:
+        part = summand(sent, update.episodes, update.metrics, hidden.clip, settings.most)
+        return secure.masked(session, context, message, part)
     metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(update.tensors)}
     return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from bayfed.config import FULL, Experiment
@@ -27,13 +29,12 @@ from bayfed.features import (
     resolve_device,
 )
 from bayfed.methods import TrainableMethod, build_method
+from bayfed.normality.empirical_bayes import NORMALS
 from bayfed.seeds import stream
 from clients.partition import ClientSpec, client_specs, share, whole
 from clients.preflight import check_pools
 from clients.preflight import check_settings as check_settings
-
-NORMALS = 64
-"""Normals behind a site's statistics of empirical Bayes, drawn by the seed if it has more."""
+from strategies.privacy.statistics import PrivateStatistics
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Factory:
         self._training = [h for h in holdings if _trains(h.pools, spec, experiment)]
         self.trains = bool(self._training)
         self._device = resolve_device(experiment.device)
+        self._repeats: dict[int, int] = {}
 
     @classmethod
     def open(
@@ -145,20 +147,43 @@ class Factory:
 
         The stream is keyed by (seed, round, client, step), so nothing else decides them.
         """
-        random = stream(self._experiment.seed, "episodes", round, self.name, step)
+        random, samplers = self._drawing(round, step)
+        return stack([sampler.episode(random) for sampler in samplers]).to(self._device)
+
+    @property
+    def images(self) -> int:
+        """The good images that are trained on."""
+        return sum(len(holding.pools.train_good) for holding in self._training)
+
+    def repeats(self, round: int) -> int:  # noqa: A002
+        """Return the most episodes of a round in which one image takes part, whatever it shows."""
+        if round not in self._repeats:
+            times: Counter[tuple[int, str]] = Counter()
+            for step in range(self._experiment.federation.server.local_steps):
+                random, samplers = self._drawing(round, step)
+                for sampler in samplers:
+                    times.update((id(sampler), name) for name in sampler.images(random))
+            self._repeats[round] = max(times.values())
+        return self._repeats[round]
+
+    def _drawing(self, number: int, step: int) -> tuple[np.random.Generator, list[EpisodeSampler]]:
+        """Return the stream of one local step, and whose episodes are drawn from it in turn."""
+        random = stream(self._experiment.seed, "episodes", number, self.name, step)
         samplers, settings = self._samplers, self._experiment.federation
-        first = (round * settings.server.local_steps + step) * settings.episodes
-        episodes = [
-            samplers[(first + i) % len(samplers)].episode(random) for i in range(settings.episodes)
-        ]
-        return stack(episodes).to(self._device)
+        first = (number * settings.server.local_steps + step) * settings.episodes
+        return random, [samplers[(first + i) % len(samplers)] for i in range(settings.episodes)]
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and its parts."""
         return self._learner.loss(self._local(params), batch)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return the additive sums of empirical Bayes over the factory's training normals."""
+        """Return the additive sums of empirical Bayes over the factory's training normals.
+
+        Where clients are hidden, they are scaled and bounded.
+        """
+        private = PrivateStatistics.of(self._experiment)
+        limit = None if private is None else private.radius
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
         for holding in self._training:
@@ -166,9 +191,9 @@ class Factory:
             order = stream(self._experiment.seed, "statistics", site).permutation(len(good))
             normals = holding.features.read([good[i].name for i in order[:NORMALS]])
             first, last = self._spec.shares.get(site, (0.0, 1.0))
-            sums = self._learner.statistics(params, normals, last - first)
+            sums = self._learner.statistics(params, normals, last - first, limit)
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
-        return totals
+        return private.contribution(totals, self.name) if private and totals else totals
 
     def calibrate(
         self,

@@ -38,10 +38,11 @@ class Session:
     round: int
     paths: LocalPaths
     key: str
+    threads: int = 1
 
     def factory(self) -> Factory:
         """Return the client's factory, opened once in this process."""
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.threads)
         key = (self.key, self.client, self.paths)
         if key not in _open:
             _open[key] = self._fresh()
@@ -111,7 +112,10 @@ def read(message: Message, context: Context) -> Session:
         raise ConfigError("the message holds no round")
     paths = LocalPaths.of(context.node_config)
     key = hashlib.sha256(text.encode()).hexdigest()
-    return Session(_parse(text), identity(message, context), round_, paths, key)
+    threads = context.node_config.get("threads", 1)
+    return Session(
+        _parse(text), identity(message, context), round_, paths, key, max(1, int(threads))
+    )
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bayfed.errors import FederationError
-from experiments.processes import ROOT, Home, Program, flower_home, free_port, start_superlink
+from experiments.processes import (
+    ROOT,
+    Home,
+    Program,
+    flower_home,
+    free_port,
+    start_superlink,
+    with_app,
+)
 from experiments.simulation import check, submit, wait
 from server import outcome
 from server.job import Job
@@ -46,7 +54,7 @@ def start_supernode(home: Home, superlink: int, port: int, config: NodeConfig) -
             *("flower-supernode", "--insecure", "--isolation", "process"),
             *("--superlink", f"127.0.0.1:{superlink}"),
             *("--port", str(port)),
-            *("--node-config", " ".join(f"{key}={_toml(own)}" for key, own in config.items())),
+            *("--node-config", node_config(config)),
         ]
     )
 
@@ -56,7 +64,19 @@ def start_superexec(home: Home, ports: Sequence[int]) -> Program:
     addresses = [f"127.0.0.1:{port}" for port in ports]
     command = [sys.executable, "-P", str(ROOT / "experiments" / "superexec.py"), *addresses]
     log = home.log.with_name("superexec.log")
-    return Program("experiments.superexec", home.start(command, log), log)
+    return Program("experiments.superexec", home.start(command, log, with_app()), log)
+
+
+def node_config(config: NodeConfig) -> str:
+    """Return ``config`` as Flower's option takes it.
+
+    >>> node_config({"partition-id": 0, "data-dir": "/data"})
+    'partition-id=0 data-dir="/data"'
+
+    Raises:
+        FederationError: a value holds a quote or a line break.
+    """
+    return " ".join(f"{key}={_toml(own)}" for key, own in config.items())
 
 
 def _toml(value: int | str) -> str:

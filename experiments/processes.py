@@ -64,13 +64,21 @@ class Home:
         own = {"PATH": path, "FLWR_HOME": str(self.folder / "flwr"), MARK: self.mark}
         return {**os.environ, **_OFFLINE, **own}
 
-    def start(self, command: Sequence[str], log: Path | None = None) -> psutil.Popen:
-        """Start a process that writes to the log, or to one of its own."""
+    def start(
+        self, command: Sequence[str], log: Path | None = None, own: Mapping[str, str] | None = None
+    ) -> psutil.Popen:
+        """Start a process that writes to the log, or to one of its own.
+
+        Args:
+            command: The program and its arguments.
+            log: Where it writes to.
+            own: What it has in its environment besides.
+        """
         with (log or self.log).open("ab") as output:
             return psutil.Popen(
                 command,
                 cwd=self.folder,
-                env=self.environment(),
+                env={**self.environment(), **(own or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -101,6 +109,12 @@ class Home:
                 log.write(done.stdout + done.stderr)
             raise FederationError(f"{' '.join(command[:2])} failed, see {self.log}")
         return done.stdout
+
+
+def with_app() -> dict[str, str]:
+    """Return the environment in which Python finds the app's packages from any folder."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path)}
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,23 @@ def run(job: Job, console: Console) -> Path:
         console.print(shown, markup=False, highlight=False, soft_wrap=True)
     with follow(job, console):
         start(job, clients)
-    # Late: while the run goes on, this process is to be small.
-    from bayfed.evaluation.summary import print_summary, select
-    from bayfed.evaluation.table import read_rows
-
     if not job.report.exists():
         from experiments.finish import finish_run
 
         finish_run(job.out, simulated=True)
+    return show(job, console)
+
+
+def show(job: Job, console: Console) -> Path:
+    """Show the results of a run that has ended, and return the path of its report.
+
+    Raises:
+        BayfedError: a file of the run cannot be read.
+    """
+    # Late: while the run goes on, this process is to be small.
+    from bayfed.evaluation.summary import print_summary, select
+    from bayfed.evaluation.table import read_rows
+
     shots = job.experiment.evaluation.shots
     asked = {"full_support": 1} if shots == FULL else {"shots": shots}
     rows = select(read_rows(job.results), **asked)

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
 from bayfed.errors import FederationError
+from strategies.secure.steps import size
 from strategies.wire import ERROR, INFO, Member, metrics_of
 
 log = logging.getLogger("bayfed.server")
@@ -61,8 +62,9 @@ class Replies:
         gone: the names of those who gave no answer of their own, the silent ones among them.
         late: usable replies to messages of earlier rounds, with the rounds.
         seconds: wall time of the exchange.
-        bytes_down: bytes of tensors sent.
-        bytes_up: bytes of tensors received.
+        bytes_down: bytes of tensors sent, and of what secure sums need beside them.
+        bytes_up: bytes received, likewise.
+        means: means over the clients, where only their sum is known.
     """
 
     phase: str
@@ -74,6 +76,7 @@ class Replies:
     seconds: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
+    means: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, member: Member, reason: str) -> None:
         """Take a reply back out of the usable ones."""
@@ -93,8 +96,19 @@ class Replies:
         """
         answered = len(self.good) + len(self.late)
         asked = answered + len(self.refused)
-        needed = max(1, math.ceil(quorum * asked))
+        self._check(answered, max(1, math.ceil(quorum * asked)))
+
+    def need(self, needed: int) -> None:
+        """Check that at least ``needed`` clients answered well, and in time.
+
+        Raises:
+            FederationError: they did not.
+        """
+        self._check(len(self.good), needed)
+
+    def _check(self, answered: int, needed: int) -> None:
         if answered < needed:
+            asked = len(self.good) + len(self.late) + len(self.refused)
             reasons = "; ".join(f"{name}: {why}" for name, why in self._worst())
             raise FederationError(
                 f"{self.phase}: {answered} of {asked} clients answered, "
@@ -137,10 +151,15 @@ class Exchange:
         phase: str,
         asked: Sequence[tuple[Member, Message]],
         refusal: Refusal = lambda _: None,
+        patience: float | None = None,
     ) -> Replies:
-        """Send one message to each member and return their replies, judged and sorted."""
+        """Send one message to each member and return their replies, judged and sorted.
+
+        What comes after ``patience`` seconds, or the timeout, is lost.
+        """
         started = self.clock.now()
-        received, _ = self._send_and_receive(phase, [m for _, m in asked], self.timeout)
+        limit = self.timeout if patience is None else patience
+        received, _ = self._send_and_receive(phase, [m for _, m in asked], limit)
         return self._judged(phase, asked, received, refusal, started)
 
     def ask_until(
@@ -286,7 +305,9 @@ def placeholder(client: int) -> str:
 
 
 def _size(message: Message) -> int:
-    return sum(record.count_bytes() for record in message.content.array_records.values())
+    content = message.content
+    tensors = sum(record.count_bytes() for record in content.array_records.values())
+    return tensors + size(content)
 
 
 def base_config(experiment: str, code: str, number: int) -> ConfigRecord:

@@ -17,7 +17,8 @@ def line_of(
 ) -> dict[str, Any]:
     """Return what a round says of itself.
 
-    loss is the mean over clients weighted by episodes; bytes are those of the tensors of
+    loss is the mean over clients weighted by episodes, means are others where no client's own
+    number is known; bytes are those of the tensors of
     all exchanges; with s_c the seconds that client c computed,
 
     seconds_compute = sum over exchanges of max(max_c s_c, sum_c s_c / workers)
@@ -31,6 +32,7 @@ def line_of(
     return {
         "round": number,
         "loss": _mean_loss(trained),
+        "means": {} if trained is None else trained.means,
         "clients": [_client(member.name, metrics_of(reply)) for member, reply in good.items()],
         "sampled": len(good) + (len(trained.refused) if trained else 0),
         "replies": len(good),
@@ -48,6 +50,8 @@ def line_of(
 def _mean_loss(trained: Replies | None) -> float | None:
     if trained is None or not trained.good:
         return None
+    if trained.means:
+        return trained.means.get("loss")
     reports = [metrics_of(reply) for reply in trained.good.values()]
     weight = sum(report[WEIGHT] for report in reports)
     return sum(report[WEIGHT] * report["loss"] for report in reports) / weight

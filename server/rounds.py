@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -25,12 +25,16 @@ from server.checkpoints import Snapshot
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
+from server.privacy import Guard
 from server.roster import check_held_out, enrol, refresh, sample
+from server.secure import SecureSums, Summed
 from strategies.downlink import Downlink
 from strategies.fedavg import Averaging, MetaFedAvg
 from strategies.outer import Outer
+from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
 from strategies.schema import mismatch
+from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
@@ -86,7 +90,10 @@ class Federation:
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
+        self.privacy = Guard(self.experiment)
         self.strategy = self._strategy()
+        hides = self.settings.secure is not None
+        self.secure = SecureSums(self.exchange, self.settings) if hides else None
 
     def run(self) -> Snapshot:
         """Return the server after the last round.
@@ -102,8 +109,9 @@ class Federation:
         )
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
+        self.privacy.enrol(self.members)
         snapshot = resumed or self._start()
-        while snapshot.round < self.settings.rounds:
+        while self._is_to_come(snapshot.round + 1):
             snapshot = self._round(snapshot)
         return snapshot
 
@@ -133,12 +141,16 @@ class Federation:
             Downlink(self.settings.downlink.bits, rates, self.experiment.seed),
             self.settings.defence,
             Regions(self.settings.regions, outer),
+            ClientLevel.of(self.experiment),
         )
 
     def _clients(self) -> int:
         return len(self.problem.client_specs(self.experiment))
 
     def _cohort(self, number: int) -> list[Member]:
+        hidden = self.privacy.cohort(self.members, number)
+        if hidden is not None:
+            return hidden
         return sample(self.members, self.settings.fraction, self.experiment.seed, number)
 
     def _resume(self) -> Snapshot | None:
@@ -157,6 +169,7 @@ class Federation:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             last = history.read(self.job.history)[-1]
             self.attendance = Attendance(self.settings.defence.quarantine, last)
+            self.privacy = Guard(self.experiment, last)
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -188,7 +201,7 @@ class Federation:
 
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = self.exchange.clock.now(), before.round + 1
-        trained = self._train(number)
+        trained, training = self._train(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
             before,
@@ -198,16 +211,20 @@ class Federation:
             personal=self.strategy.residuals.learned,
             calibration={} if measured is None else measured.calibration,
         )
-        exchanges = [trained, *(measured.exchanges if measured else ())]
+        exchanges = [*training, *(measured.exchanges if measured else ())]
         return self._record(snapshot, trained, measured, exchanges, started)
 
     def _is_due(self, number: int) -> bool:
         if not self.job.measures:
             return False
         every = self.experiment.evaluation.every
-        return number == self.settings.rounds or (every > 0 and number % every == 0)
+        last = not self._is_to_come(number + 1)
+        return last or (every > 0 and number % every == 0)
 
-    def _train(self, number: int) -> Replies:
+    def _is_to_come(self, number: int) -> bool:
+        return number <= self.settings.rounds and self.privacy.allows(number)
+
+    def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
         self.members, away = refresh(self.exchange, config, self.members)
         self.asked, missing = self._asked(number, away)
@@ -216,17 +233,31 @@ class Federation:
             reasons = "; ".join(f"{name} {why}" for name, why in missing.items())
             raise FederationError(f"round {number}: no client takes part in training {reasons}")
         asked = list(zip(self.asked, messages, strict=True))
-        deadline = self.settings.deadline or self.settings.timeout
-        replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
+        summed = None
+        if self.secure is None:
+            deadline = self.settings.deadline or self.settings.timeout
+            replies = self.exchange.ask_until(deadline, number, asked, self.strategy.refusal)
+        else:
+            summed = self.secure.total(f"round {number}", asked, config)
+            replies = summed.replies
         for member, reason in self.strategy.outliers(number, replies.good).items():
             replies.refuse(member, reason)
         replies.gone |= {member.name for member in self.members if member.client in away}
+        self.privacy.note(replies)
         self._check_silence(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
         replies.require(self.settings.quorum)
-        self._aggregate(number, replies)
-        return replies
+        if summed is None:
+            self._aggregate(number, replies)
+        else:
+            self._take(number, summed)
+        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
+        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
+            raise FederationError(
+                f"round {number}: the parameters are no longer finite; lower server.lr"
+            )
+        return replies, [replies] if summed is None else summed.exchanges
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
@@ -241,11 +272,10 @@ class Federation:
         born = [number] * len(replies.good) + [born for _, born in late]
         messages = [*replies.good.values(), *(reply for reply, _ in late)]
         self.strategy.aggregate_train(number, messages, born)
-        moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
-        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
-            raise FederationError(
-                f"round {number}: the parameters are no longer finite; lower server.lr"
-            )
+
+    def _take(self, number: int, summed: Summed) -> None:
+        payload, summed.replies.means = mean(summed.total, self.strategy.settings.most)
+        self.strategy.take(number, payload, [member.name for member in summed.replies.good])
 
     def _check_silence(self, replies: Replies) -> None:
         # In a simulation a worker that died stays dead; with a deadline the silent may be slow.
@@ -259,9 +289,10 @@ class Federation:
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
         if not self.experiment.method.pools_statistics or self.job.start is not None:
             return {}, []
-        training = (member for member in self.members if member.trains)
-        replies = self._query("query.statistics", "statistics", 0, ((m, {}) for m in training))
-        return sums.total(replies), [replies]
+        asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
+        asked = [(member, {}) for member in self.members if member.trains]
+        found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
+        return self.privacy.released(found.tensors, found.clients), found.exchanges
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -285,8 +316,9 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
-            exchanges.append(self._query("query.calibrate", name, number, asked))
-            pooled |= sums.total(exchanges[-1])
+            found = self._query("query.calibrate", name, number, asked)
+            pooled |= found.tensors
+            exchanges += found.exchanges
         return pooled, exchanges
 
     def _query(
@@ -295,10 +327,16 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-    ) -> Replies:
+        bounded: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+    ) -> sums.Total:
+        """Return the sum over those who are asked."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
-        return self._ask(name, messages, sums.refusal)
+        if self.secure is not None and messages:
+            summed = self.secure.total(name, messages, config)
+            return sums.Total(summed.total.exact, len(summed.replies.good), summed.exchanges)
+        replies = self._ask(name, messages, sums.refusal)
+        return sums.total(replies, bounded)
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)
@@ -319,7 +357,7 @@ class Federation:
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line["update_norm"] = None if trained is None else self.strategy.update_norm
-        line |= self.attendance.line()
+        line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         snapshot = replace(snapshot, history=snapshot.history + 1)

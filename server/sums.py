@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from flwr.app import Message
 from torch import Tensor
@@ -21,10 +24,31 @@ def refusal(reply: Message) -> str | None:
     return mismatch(tensors, tensors)
 
 
-def total(replies: Replies) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Total:
+    """A sum over clients.
+
+    Attributes:
+        tensors: The sum.
+        clients: How many have added to it.
+        exchanges: What was sent for it.
+    """
+
+    tensors: dict[str, Tensor]
+    clients: int
+    exchanges: list[Replies]
+
+
+def total(
+    replies: Replies, bounded: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+) -> Total:
     """Return the sum of the replies' tensors in the order of the clients, in float64 where real.
 
     Clients that hold nothing to add reply with no tensors and are passed over.
+
+    Args:
+        replies: Of the clients.
+        bounded: Makes what is added of what a client has sent.
 
     Raises:
         FederationError: two clients' tensors differ in names, shapes or types.
@@ -32,14 +56,16 @@ def total(replies: Replies) -> dict[str, Tensor]:
     named = [(member.name, arrays_of(reply)) for member, reply in replies.good.items()]
     named = [(name, tensors) for name, tensors in named if tensors]
     if not named:
-        return {}
+        return Total({}, 0, [replies])
     _, template = named[0]
     sums = {key: torch.zeros_like(value, dtype=_wide(value)) for key, value in template.items()}
     for name, tensors in named:
         if reason := mismatch(tensors, template):
             raise FederationError(f"{replies.phase}: {name}: {reason}")
-        sums = {key: value + tensors[key] for key, value in sums.items()}
-    return {key: value.to(template[key]) for key, value in sums.items()}
+        own = bounded(tensors)
+        sums = {key: value + own[key] for key, value in sums.items()}
+    found = {key: value.to(template[key]) for key, value in sums.items()}
+    return Total(found, len(named), [replies])
 
 
 def _wide(value: Tensor) -> torch.dtype:

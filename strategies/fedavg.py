@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -20,6 +20,7 @@ from bayfed.errors import FederationError
 from strategies.downlink import Downlink
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
+from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
 from strategies.rules import rule_of
 from strategies.server_optimizers import State, scale_of
@@ -49,6 +50,11 @@ class Averaging:
     """B: episodes of one batch."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
+
+    @property
+    def most(self) -> int:
+        """K B, the largest weight of an update."""
+        return self.local_steps * self.episodes
 
     @classmethod
     def of(cls, experiment: Experiment) -> Averaging:
@@ -85,7 +91,8 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     total = {name: torch.zeros_like(value) for name, value in theta.items()}
     reports: list[dict[str, float]] = []
     for step in range(settings.local_steps):
-        gradient, report = _gradient(task, current, settings.rates, number, step)
+        batch = task.batch(number, step)
+        gradient, report = gradient_of(task, current, settings.rates, batch)
         reports.append(report)
         if settings.aggregate == "parameters":
             gradient = {name: settings.local_lr * g for name, g in gradient.items()}
@@ -97,11 +104,12 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     return Update(total, settings.local_steps * settings.episodes, metrics)
 
 
-def _gradient(
-    task: LocalTask, theta: Params, rates: Mapping[str, float], number: int, step: int
+def gradient_of(
+    task: LocalTask, theta: Params, rates: Mapping[str, float], batch: Any
 ) -> tuple[Params, dict[str, float]]:
+    """Return the gradient of the loss of ``batch``, 0 for what is not moved, and its metrics."""
     moved = {n: v.detach().requires_grad_() for n, v in theta.items() if scale_of(rates, n)}
-    loss, metrics = task.loss(theta | moved, task.batch(number, step))
+    loss, metrics = task.loss(theta | moved, batch)
     found = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
     gradient = {name: torch.zeros_like(value) for name, value in theta.items()}
     gradient |= {name: g for name, g in zip(moved, found, strict=True) if g is not None}
@@ -129,6 +137,7 @@ class MetaFedAvg(FedAvg):
         downlink: That in which the parameters of a round leave.
         defence: How they are taken.
         regions: Servers between the clients and this one.
+        private: How they are averaged where no client is to be told from the mean.
     """
 
     def __init__(
@@ -142,10 +151,11 @@ class MetaFedAvg(FedAvg):
         downlink: Downlink | None = None,
         defence: Defence | None = None,
         regions: Regions | None = None,
+        private: ClientLevel | None = None,
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
         self.uplink, self.downlink = uplink or Uplink(), downlink or Downlink()
-        self.defence = defence or Defence()
+        self.defence, self.private = defence or Defence(), private
         self.settings, self.outer = settings, outer
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
@@ -231,7 +241,7 @@ class MetaFedAvg(FedAvg):
         except FederationError as error:
             return str(error)
         metrics = metrics_of(reply)
-        episodes, most = metrics.get(WEIGHT, 0), self.settings.local_steps * self.settings.episodes
+        episodes, most = metrics.get(WEIGHT, 0), self.settings.most
         if not 0 < episodes <= most:
             return f"{WEIGHT} is {episodes}, between 1 and {most} is expected"
         if not math.isfinite(metrics.get("loss", math.nan)):
@@ -293,6 +303,8 @@ class MetaFedAvg(FedAvg):
             mean = {name: before[name] - self.shared.value[name] for name in before}
         else:
             mean = rule(updates, weights)
+            if self.private is not None:
+                mean = self.private.mean(updates, *self._released(server_round))
             self.shared = self.outer.step(self.shared, mean)
         self.update_norm = norm(mean)
         self.downlink.answered(
@@ -305,6 +317,25 @@ class MetaFedAvg(FedAvg):
         return pack(self.shared.value), MetricRecord(
             {"loss": loss, "update_norm": self.update_norm}
         )
+
+    def take(self, server_round: int, payload: Params, senders: Sequence[str]) -> None:
+        """Take one step along the mean of what ``senders`` sent, of which only that is known.
+
+        Raises:
+            FederationError: ``payload`` is no update.
+        """
+        mean = self.uplink.receive(payload, self.shared.value, server_round)
+        if self.private is not None:
+            total = {name: len(senders) * value for name, value in mean.items()}
+            mean = self.private.noised_mean(total, *self._released(server_round))
+        self.update_norm = norm(mean)
+        self.shared = self.outer.step(self.shared, mean)
+        self.downlink.answered(set(senders))
+
+    def _released(self, server_round: int) -> tuple[int, frozenset[str], int]:
+        """Return how many clients there are, which tensors are noised, and the round."""
+        population = sum(member.trains for member in self.everyone(server_round))
+        return population, frozenset(self.uplink.moved(self.shared.value)), server_round
 
 
 def _each(

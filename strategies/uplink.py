@@ -9,6 +9,7 @@ from math import ceil
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bayfed.config import Experiment
 from bayfed.config.updates import Uplink as Settings
@@ -20,7 +21,7 @@ from strategies.schema import mismatch
 from strategies.server_optimizers import scale_of
 from strategies.task import Params, clipped
 
-BYTES, ERROR = "bytes", "error"
+BYTES, VALUES, GAPS, ERROR = "bytes", "values", "gaps", "error"
 Indices = NDArray[np.int64]
 
 
@@ -116,42 +117,44 @@ class Uplink:
     def _encoded(self, vector: Vector, lengths: list[int], number: int, client: str) -> Params:
         keep, bits = self.settings.keep, self.settings.bits
         counts = [ceil(keep * size) for size in lengths]
-        parts: list[Bytes] = []
+        between: list[Bytes] = []
         if keep < 1 and self.settings.select == "largest":
             chosen = _largest(vector, lengths, counts)
-            parts.append(gaps(chosen))
+            between.append(gaps(chosen))
             vector = vector[chosen]
         elif keep < 1:
             vector = vector[self._drawn(lengths, counts, number)] * self._gain(lengths, counts)
         if bits == 32:
-            coded = [vector.astype("<f4").view(np.uint8)]
-        else:
-            random = stream(self.seed, "uplink", number, client)
-            codes, scales = quantise(vector, counts, bits, random)
-            coded = [codes, scales.astype("<f4").view(np.uint8)]
+            payload = {VALUES: torch.from_numpy(vector)}
+            return payload | ({GAPS: torch.from_numpy(between[0])} if between else {})
+        random = stream(self.seed, "uplink", number, client)
+        codes, scales = quantise(vector, counts, bits, random)
         # One array: each costs Flower a header and a request of its own.
-        return {BYTES: torch.from_numpy(np.concatenate([*coded, *parts]))}
+        parts = [codes, scales.astype("<f4").view(np.uint8), *between]
+        return {BYTES: torch.from_numpy(np.concatenate(parts))}
 
     def _decoded(self, payload: Params, lengths: list[int], number: int) -> Vector:
         keep, bits = self.settings.keep, self.settings.bits
         counts = [ceil(keep * size) for size in lengths]
-        received = _bytes(payload)
+        indexed = keep < 1 and self.settings.select == "largest"
         if bits == 32:
-            size = 4 * sum(counts)
-            values = _floats(received[:size])
+            _check_names(payload, {VALUES, GAPS} if indexed else {VALUES})
+            values, rest = payload[VALUES].numpy(), _bytes(payload[GAPS]) if indexed else None
+            if values.dtype != np.float32 or values.shape != (sum(counts),):
+                raise ValueError(f"{values.size} {values.dtype} values, {sum(counts)} are expected")
         else:
+            _check_names(payload, {BYTES})
+            received = _bytes(payload[BYTES])
             codes, scales = coded_sizes(counts, bits)
             size = codes + 4 * scales
             values = restore(received[:codes], _floats(received[codes:size]), counts, bits)
-        rest = received[size:]
-        if rest.size and not (keep < 1 and self.settings.select == "largest"):
-            raise ValueError(f"{rest.size} bytes too many")
-        if values.shape != (sum(counts),):
-            raise ValueError(f"{values.size} values, {sum(counts)} are expected")
+            rest = received[size:]
+            if rest.size and not indexed:
+                raise ValueError(f"{rest.size} bytes too many")
         if keep == 1:
             return values
         full = np.zeros(sum(lengths), dtype=np.float32)
-        if self.settings.select == "largest":
+        if rest is not None and indexed:
             full[indices(rest, sum(counts), full.size)] = values
         else:
             full[self._drawn(lengths, counts, number)] = values
@@ -183,10 +186,15 @@ def _largest(vector: Vector, lengths: list[int], counts: list[int]) -> Indices:
     return np.concatenate(found)
 
 
-def _bytes(payload: Params) -> Bytes:
-    if payload.keys() != {BYTES} or payload[BYTES].dtype != torch.uint8 or payload[BYTES].ndim != 1:
-        raise ValueError(f"one array of bytes called {BYTES!r} is expected")
-    found: Bytes = payload[BYTES].numpy()
+def _check_names(payload: Params, names: set[str]) -> None:
+    if payload.keys() != names:
+        raise ValueError(f"arrays called {' and '.join(sorted(names))} are expected")
+
+
+def _bytes(tensor: Tensor) -> Bytes:
+    if tensor.dtype != torch.uint8 or tensor.ndim != 1:
+        raise ValueError("bytes are expected")
+    found: Bytes = tensor.numpy()
     return found
 
 

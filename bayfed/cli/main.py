@@ -19,6 +19,8 @@ from bayfed.errors import BayfedError, ConfigError
 
 FEDERATION = "experiments.cli"
 """Module with the federation commands, which the library does not depend on."""
+DEPLOYMENT = "deploy.cli"
+"""Module with the commands of separate machines."""
 _LOCAL = {
     "sites": "bayfed.cli.sites:sites_command",
     "synthesise": "bayfed.cli.sites:synthesise_command",
@@ -36,6 +38,8 @@ _LOCAL = {
 _STUBS = {
     "run": "Meta-train over several factories (needs the federation app).",
     "bench": "Compare systems on many sites (needs the federation app).",
+    "federation": "The server of a federation of plants (needs the federation app).",
+    "node": "A plant's node in a federation (needs the federation app).",
 }
 _TRAINING = (
     "jinja2", "matplotlib", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision",
@@ -84,7 +88,8 @@ def _options(
 def _attach_federation(app: typer.Typer) -> None:
     missing = missing_federation()
     if missing is None:
-        app.add_typer(import_module(FEDERATION).app)
+        for module in (FEDERATION, DEPLOYMENT):
+            app.add_typer(import_module(module).app)
         return
     for name, text in _STUBS.items():
         anything = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -15,6 +15,7 @@ from bayfed.config.bench import Bench, parse_bench
 from bayfed.config.data import Data, Protocol
 from bayfed.config.features import Backbone, Store
 from bayfed.config.methods import BayPrAnoMeta, Method
+from bayfed.config.privacy import check_privacy
 from bayfed.config.settings import Settings
 from bayfed.config.training import Episode, Evaluation, Federation
 from bayfed.config.tree import Tree, assign, read_tree
@@ -59,6 +60,11 @@ class Experiment(Settings):
             raise ValueError(
                 f"method.name: {self.method.name} has nothing to train; set federation.rounds to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _promises_are_kept(self) -> Experiment:
+        check_privacy(self.federation, self.method.pools_statistics)
         return self
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
+from bayfed.config.privacy import Privacy
 from bayfed.config.settings import Count, Positive, Settings
-from bayfed.config.updates import Defence, Downlink, Regions, Uplink
+from bayfed.config.updates import Defence, Downlink, Regions, Secure, Uplink
 
 FULL: Literal["full"] = "full"
 
@@ -87,7 +88,9 @@ class Federation(Settings):
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
     defence: Defence = Defence()
+    secure: Secure | None = None
     regions: Regions = Regions()
+    privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
@@ -103,6 +106,22 @@ class Federation(Settings):
             raise ValueError("deadline: later than federation.timeout")
         return self
 
+    @model_validator(mode="after")
+    def _no_single_update_is_seen(self) -> Federation:
+        if self.secure is None:
+            return self
+        seen = {
+            "personal": bool(self.personal),
+            "defence.rule": self.defence.rule != "mean",
+            "defence.norm": self.defence.norm is not None,
+            "uplink.select": self.uplink.keep < 1 and self.uplink.select == "largest",
+            "uplink.bits": self.uplink.bits < 32,
+            "regions.sites": bool(self.regions.sites),
+        }
+        for key in (key for key, needed in seen.items() if needed):
+            raise ValueError(f"{key}: needs single updates, which federation.secure hides")
+        return self
+
     def _check_regions(self) -> None:
         if self.clients.partition == "dirichlet":
             raise ValueError("regions: a mixture of sites is in no region")
@@ -112,6 +131,11 @@ class Federation(Settings):
             raise ValueError("regions: each is sent other parameters; set downlink.bits to 32")
         if self.server.memory:
             raise ValueError("regions: cannot be combined with server.memory")
+        if self.privacy.level == "client":
+            raise ValueError(
+                "regions: cannot be combined with federation.privacy.level: client; "
+                "each would need noise of its own"
+            )
 
 
 class Evaluation(Settings):

@@ -38,6 +38,15 @@ class Uplink(Settings):
         return self
 
 
+class Secure(Settings):
+    """Sums of which the server learns nothing but the sum."""
+
+    clip: Positive
+    """Largest norm of an update, and of each coordinate the largest size."""
+    bits: Annotated[int, Field(ge=8, le=32)] = 20
+    """Of a coordinate, which is rounded at random to a grid over [-clip, clip], without bias."""
+
+
 class Downlink(Settings):
     """What the server makes of the meta-parameters before it sends them."""
 

@@ -33,6 +33,13 @@ class EpisodeBatch:
         """Return the number of episodes."""
         return self.support.shape[0]
 
+    def __getitem__(self, part: slice) -> EpisodeBatch:
+        """Return some of the episodes."""
+        tokens = None if self.tokens is None else self.tokens[part]
+        return EpisodeBatch(
+            self.support[part], self.query[part], self.labels[part], self.masks[part], tokens
+        )
+
     def to(self, device: torch.device) -> EpisodeBatch:
         """Return the batch on ``device``."""
         tokens = None if self.tokens is None else self.tokens.to(device)

@@ -55,16 +55,9 @@ class EpisodeSampler:
         it was painted on is a support or a query normal.
         """
         shots = self._settings.shots
-        good = self._draw_normals(random)
-        free = self._free(good)
-        if not free:
-            anomalies = self._pools.train_anomalies
-            spared = anomalies[int(random.integers(len(anomalies)))]
-            good = self._draw_normals(random, spared.base)
-            free = self._free(good)
-        normals = good[shots:]
+        good, anomalies = self._draw(random)
         support = posed(good[:shots], self._poses)
-        query = [*normals, *self._draw_anomalies(random, free)]
+        query = [*good[shots:], *anomalies]
         tokens = self._draw_tokens(random)
         inside = tokens if not self._encoder.tail.convolves else None
         labels = torch.tensor([float(image.defect is not None) for image in query])
@@ -76,6 +69,28 @@ class EpisodeSampler:
             (masks if tokens is None else masks[:, torch.from_numpy(tokens)])[None],
             None if tokens is None or inside is not None else torch.from_numpy(tokens)[None],
         )
+
+    def images(self, random: np.random.Generator) -> set[str]:
+        """Return the names of the images whose content would be in the next episode.
+
+        Those that a defect is painted on are among them. The stream is left as by
+        :meth:`episode`, and nothing is read.
+        """
+        good, anomalies = self._draw(random)
+        self._draw_tokens(random)
+        painted = {image.base for image in anomalies if image.base is not None}
+        return {image.name for image in (*good, *anomalies)} | painted
+
+    def _draw(self, random: np.random.Generator) -> tuple[list[SiteImage], list[SiteImage]]:
+        """Draw supports and query normals, in this order, and the defects."""
+        good = self._draw_normals(random)
+        free = self._free(good)
+        if not free:
+            anomalies = self._pools.train_anomalies
+            spared = anomalies[int(random.integers(len(anomalies)))]
+            good = self._draw_normals(random, spared.base)
+            free = self._free(good)
+        return good, self._draw_anomalies(random, free)
 
     def _draw_normals(
         self, random: np.random.Generator, without: str | None = None

@@ -90,7 +90,8 @@ def _context(report: Report) -> dict[str, Any]:
         notes.append(f"Charts and table of the rounds show one round in {step}, and the last.")
     return {
         "experiment": report.experiment,
-        "settings": tables.settings_table(report.experiment),
+        "settings": tables.settings_table(report.experiment)
+        | tables.privacy_table(report.experiment, report.rounds),
         "settings_text": dump_experiment(report.experiment),
         "environment": report.environment,
         "verdict": findings.verdict(first),

@@ -233,6 +233,17 @@ def settings_table(experiment: Experiment) -> dict[str, str]:
     }
 
 
+def privacy_table(experiment: Experiment, rounds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the parameters tell of a client or an image; {} where nothing is promised."""
+    privacy = experiment.federation.privacy
+    if privacy.level == "none":
+        return {}
+    spent = rounds[-1].get("epsilon") if rounds else None
+    told = f"epsilon {number(spent, 3)} at delta {privacy.delta:g}"
+    seeded = ", noise from the seed" if privacy.reproducible else ""
+    return {"Privacy": f"of each {privacy.level}, {told}, z = {privacy.noise:g}{seeded}"}
+
+
 def _support_text(evaluation: Evaluation) -> str:
     full = evaluation.shots == FULL
     images = "all good training images" if full else f"{evaluation.shots} good images"

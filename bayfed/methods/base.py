@@ -77,8 +77,13 @@ class Method(Protocol):
 class TrainableMethod(Method, Protocol):
     """A method with meta-parameters that episodes or the factories' statistics can move."""
 
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
-        """Return what a ``share`` of a site adds to empirical Bayes; {} where none is used."""
+    def statistics(
+        self, params: Params, support: Tensor, share: float = 1.0, limit: float | None = None
+    ) -> Params:
+        """Return what a ``share`` of a site adds to empirical Bayes; {} where none is used.
+
+        With a ``limit`` no embedding is longer.
+        """
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and numbers worth a line in the history."""
@@ -122,9 +127,11 @@ class KeptMethod(Method, Protocol):
 class WithoutStatistics:
     """Of a trainable method that the factories' statistics do not move."""
 
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+    def statistics(
+        self, params: Params, support: Tensor, share: float = 1.0, limit: float | None = None
+    ) -> Params:
         """Return nothing: no prior is fitted."""
-        del params, support, share
+        del params, support, share, limit
         return {}
 
 

@@ -53,7 +53,7 @@ from bayfed.methods.surprise import (
     initial_inflation,
     slope,
 )
-from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of
+from bayfed.methods.tokens import device_of, embed, episode_tokens, head_of, shortened
 from bayfed.normality import (
     NIW,
     EvidenceSums,
@@ -119,11 +119,18 @@ class BayPrAnoMeta:
             params |= initial_log_odds("dense")
         return params
 
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
-        """Return the additive statistics of ``(n, ...)`` normals, a ``share`` of a site's."""
+    def statistics(
+        self, params: Params, support: Tensor, share: float = 1.0, limit: float | None = None
+    ) -> Params:
+        """Return the additive statistics of ``(n, ...)`` normals, a ``share`` of a site's.
+
+        With a ``limit`` longer embeddings are scaled back to it.
+        """
         with torch.no_grad():
             tokens = self._tail(params, support.to(device_of(params)))
             inputs, linear = self._split(head_of(params), tokens)
+            if limit is not None:
+                inputs, linear = shortened(linear.embed(inputs), limit), identity_head(linear.bias)
             images = self._statistics(params, inputs.double())
             linear = Head(linear.weight.double(), linear.bias.double())
             return dict(evidence_sums(pool(linear.project(images)), share)._asdict())

@@ -139,9 +139,11 @@ class RefinedTrainable(Refined):
         super().__init__(method, settings, variant)
         self._learner = method
 
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+    def statistics(
+        self, params: Params, support: Tensor, share: float = 1.0, limit: float | None = None
+    ) -> Params:
         """Return what a ``share`` of a site adds to empirical Bayes."""
-        return self._learner.statistics(params, support, share)
+        return self._learner.statistics(params, support, share, limit)
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, whose supports are good, and its parts."""

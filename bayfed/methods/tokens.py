@@ -62,3 +62,13 @@ def embed(settings: Embedded, head: Head, tokens: Tensor) -> Tensor:
     if settings.relu:
         embedded = F.relu(embedded)
     return F.layer_norm(embedded, embedded.shape[-1:]) if settings.normalise else embedded
+
+
+def shortened(vectors: Tensor, limit: float) -> Tensor:
+    """Return ``(..., d)`` vectors, those that are longer than ``limit`` scaled back to it.
+
+    >>> shortened(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), 2.5).tolist()
+    [[1.5, 2.0], [0.0, 1.0]]
+    """
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors * (limit / lengths.clamp_min(limit))

@@ -71,10 +71,12 @@ class Views:
         params |= _named(self._wide.initial(seed, _wide(sums) or None))
         return params | {WEIGHT: torch.tensor(self._settings.wide.weight)}
 
-    def statistics(self, params: Params, support: Tensor, share: float = 1.0) -> Params:
+    def statistics(
+        self, params: Params, support: Tensor, share: float = 1.0, limit: float | None = None
+    ) -> Params:
         """Return the additive statistics of ``(n, ...)`` normals, a ``share`` of a site's."""
-        first = self._first.statistics(params, support, share)
-        return first | _named(self._wide.statistics(_wide(params), support, share))
+        first = self._first.statistics(params, support, share, limit)
+        return first | _named(self._wide.statistics(_wide(params), support, share, limit))
 
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean outer loss of the episodes, and its parts.

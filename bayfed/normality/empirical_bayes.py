@@ -16,6 +16,8 @@ from bayfed.normality.linalg import check_finite
 from bayfed.normality.niw import NIW
 from bayfed.normality.statistics import SufficientStatistics, outer
 
+NORMALS = 64
+"""Normals behind a site's sums, drawn by the seed if it has more."""
 KAPPA_RANGE = (1e-3, 1e2)
 """Range of the estimated kappa0: from "sites share no mean" to "sites have one mean"."""
 SINGLE_SITE_KAPPA = 0.01

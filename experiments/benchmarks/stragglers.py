@@ -17,12 +17,13 @@ from typing import Annotated, Any
 import typer
 from flwr.app import Message
 
+from bayfed.config import load_experiment
 from clients.app import app
 from clients.partition import client_specs
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import flower_identity
-from experiments.resolve import resolve
+from experiments.resolve import find, resolve
 from server import history
 from server.app import serve
 from server.job import Job
@@ -34,6 +35,8 @@ WAYS = {
     "drops": ("federation.timeout=1.5", "federation.deadline=1.5"),
 }
 SECONDS, SLOWER = 1.0, 10.0
+LONGER = 4
+"""Times as many rounds where none waits for the slow plant: about as many seconds."""
 
 
 def main(
@@ -68,7 +71,12 @@ def _run(
     experiment: str, common: Sequence[str], out: Path, way: str, slow: str
 ) -> list[dict[str, Any]]:
     done = (out / way / "done").exists()
-    job = resolve(experiment, [*common, *WAYS[way]], out / way, resume=done)
+    words = [*common, *WAYS[way]]
+    if way != "waits":
+        settings = load_experiment(find(experiment, Path.cwd()), words)
+        rounds, every = settings.federation.rounds, settings.evaluation.every
+        words += [f"federation.rounds={LONGER * rounds}", f"evaluation.every={LONGER * every}"]
+    job = resolve(experiment, words, out / way, resume=done)
     if not done:
         _play(job, slow)
         (out / way / "done").touch()

@@ -106,3 +106,19 @@ def test_what_no_node_can_see_the_server_checks(
 ) -> None:
     with pytest.raises(BayfedError, match=f"^{reason}$"):
         play([sites / BOLT, sites / METAL], tmp_path, holdout)
+
+
+def test_a_node_says_with_how_many_threads_it_computes(
+    sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("clients.session.torch.set_num_threads", asked.append)
+    nodes = Nodes([sites / BOLT, sites / FABRIC], tmp_path / "store")
+    for context, threads in zip(nodes._contexts.values(), (3, -1), strict=True):
+        context.node_config["threads"] = threads
+    experiment = toys.experiment(
+        data={"source": "folders", "root": "/server", "pasted": {"per_site": 4}},
+        federation={"rounds": 0},
+    )
+    serve(nodes, Job(experiment, tmp_path / "run"), problem)
+    assert set(asked) == {3, 1}

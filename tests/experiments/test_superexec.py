@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 from typing import Any
 
 import httpx
@@ -35,9 +37,9 @@ def started(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node], rounds: int
         if next(pauses, None) is None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(superexec, "_connect", nodes.__getitem__)
+    monkeypatch.setattr(superexec, "_connect", lambda address, _: nodes[address])
     monkeypatch.setattr(superexec, "warm_context", loaded.extend)
-    monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task))
+    monkeypatch.setattr(superexec, "launch", lambda _, *task: found.append(task[:2]))
     monkeypatch.setattr(superexec.time, "sleep", pause)
     superexec.main([*nodes, "--load", "timm"])
     assert {"torch", "timm"} <= set(loaded)
@@ -59,3 +61,27 @@ def test_a_node_that_refuses_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = httpx.HTTPStatusError("no", request=response.request, response=response)
     with pytest.raises(httpx.HTTPStatusError):
         started(monkeypatch, {"a:1": Node(refusal)}, 3)
+
+
+def allocate(megabytes: int) -> None:
+    bytearray(megabytes << 20)
+
+
+def test_a_process_may_hold_so_much_data_and_no_more() -> None:
+    limits = superexec.Limits(memory=64 << 20)
+    context = multiprocessing.get_context("fork")
+    codes = []
+    for megabytes in (16, 128):
+        process = context.Process(target=bounded, args=(limits, megabytes))
+        process.start()
+        process.join()
+        codes.append(process.exitcode)
+    assert codes == [0, 7]
+
+
+def bounded(limits: superexec.Limits, megabytes: int) -> None:
+    superexec.run_clientapp = lambda: allocate(megabytes)  # type: ignore[attr-defined]
+    try:
+        superexec.run_client(limits, {})
+    except MemoryError:
+        os._exit(7)

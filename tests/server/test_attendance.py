@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayfed.config import experiment_hash
+from bayfed.errors import CheckpointError
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import InProcessGrid
 from server import checkpoints, history
@@ -178,3 +180,51 @@ def straggling_in_training(job: Job, slow: float) -> list[dict[str, Any]]:
 
     fakes.play(job, DelayedGrid(fakes.app, fakes.SITES, delay))
     return history.read(job.history)
+
+
+class Repeating(InProcessGrid):
+    """Delivers every reply twice, and all earlier ones again."""
+
+    def __init__(self) -> None:
+        super().__init__(fakes.app, fakes.SITES)
+        self.sent: list[Message] = []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        fresh = list(super().pull_messages(message_ids))
+        self.sent += fresh
+        return [*self.sent, *fresh]
+
+
+def test_replies_that_come_again_count_once(tmp_path: Path) -> None:
+    once, again = (Job(fakes.experiment(), tmp_path / name) for name in ("once", "again"))
+    fakes.play(once)
+    fakes.play(again, Repeating())
+    left, right = (
+        [history.without_times(line) for line in history.read(job.history)] for job in (once, again)
+    )
+    assert left == right
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = Job(fakes.experiment(), tmp_path / "whole"), tmp_path / "parts"
+    fakes.play(whole)
+    write = checkpoints.write_atomic
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "round-00003.safetensors":
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(checkpoints, "write_atomic", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*can be resumed"):
+        fakes.play(Job(fakes.experiment(), parts))
+    monkeypatch.setattr(checkpoints, "write_atomic", write)
+    resumed = Job(fakes.experiment(), parts, resume=True)
+    fakes.play(resumed)
+    left, right = (
+        [history.without_times(line) for line in history.read(job.history)]
+        for job in (whole, resumed)
+    )
+    assert left == right

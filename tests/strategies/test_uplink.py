@@ -15,6 +15,7 @@ from tests import fakes
 
 THETA = {"w": torch.zeros(40, 10), "b": torch.zeros(()), "fixed": torch.zeros(3)}
 RATES = {"fixed": 0.0}
+EMPTY = torch.zeros(0, dtype=torch.uint8)
 FORMS = st.fixed_dictionaries(
     {
         "keep": st.sampled_from([0.05, 0.5, 1.0]),
@@ -87,21 +88,18 @@ def test_a_client_clips_its_own() -> None:
     assert float(torch.cat([t.flatten() for t in payload.values()]).norm()) == pytest.approx(1.0)
 
 
-def as_bytes(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(torch.uint8)
-
-
 @pytest.mark.parametrize(
     ("form", "payload", "reason"),
     [
         ({"bits": 8}, {"bytes": torch.zeros(3, dtype=torch.uint8)}, "3 bytes"),
         ({"bits": 8}, {"bytes": torch.zeros(500, dtype=torch.uint8)}, "too many|no numbers"),
-        ({"bits": 8}, {"bytes": torch.zeros(409)}, "one array of bytes"),
+        ({"bits": 8}, {"bytes": torch.zeros(409)}, "bytes are expected"),
         ({"bits": 8}, {"bytes": torch.full((409,), 255, dtype=torch.uint8)}, "not finite"),
-        ({"keep": 0.5}, {"bytes": as_bytes(*[0.0] * 201)}, "0 indices"),
-        ({"keep": 0.5}, {"bytes": as_bytes(*[0.0] * 5)}, "5 values"),
-        ({"bits": 8}, {}, "one array of bytes"),
-        ({"bits": 8}, {"bytes": torch.zeros(2, 2, dtype=torch.uint8)}, "one array of bytes"),
+        ({"keep": 0.5}, {"values": torch.zeros(201), "gaps": EMPTY}, "0 indices"),
+        ({"keep": 0.5}, {"values": torch.zeros(5), "gaps": EMPTY}, "5 float32 values"),
+        ({"keep": 0.5}, {"values": torch.zeros(201)}, "gaps and values are expected"),
+        ({"bits": 8}, {}, "arrays called bytes"),
+        ({"bits": 8}, {"bytes": torch.zeros(2, 2, dtype=torch.uint8)}, "bytes are expected"),
         ({}, {"w": torch.zeros(2), "b": torch.zeros(())}, "has shape"),
         ({}, {"w": THETA["w"], "b": torch.tensor(torch.nan)}, "NaN"),
         ({}, {"w": THETA["w"], "b": THETA["b"], "fixed": torch.zeros(3)}, "not expected"),
@@ -119,7 +117,8 @@ def test_bytes_of_anybody_are_refused_or_finite(form: dict[str, Any], data: byte
     built = uplink(**form)
     if not built.settings.lossy:
         return
-    payload = {"bytes": torch.tensor(list(data), dtype=torch.uint8)}
+    found = torch.tensor(list(data), dtype=torch.uint8)
+    payload = {"bytes": found} if built.settings.bits < 32 else {"values": found, "gaps": found}
     try:
         received = built.receive(payload, THETA, 1)
     except FederationError:

@@ -1,0 +1,1 @@
+"""The same app between separate machines: keys, enrolment, programs that stay up."""

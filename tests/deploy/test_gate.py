@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from deploy.gate import CALLS, Gate, application
+
+LARGEST = 1000
+seen: list[Request] = []
+
+
+async def superlink(request: Request) -> Response:
+    await request.body()
+    seen.append(request)
+    headers = {"x-answer": "1", "content-type": "application/protobuf"}
+    return Response((await request.body())[::-1], 201, headers)
+
+
+@pytest.fixture
+def gate() -> TestClient:
+    seen.clear()
+    backend = Starlette(routes=[Route("/{path:path}", superlink, methods=["GET", "POST"])])
+    transport = httpx.ASGITransport(backend)
+    client = httpx.AsyncClient(transport=transport, base_url="https://127.0.0.1:1")
+    return TestClient(application(Gate(client, LARGEST)), base_url="https://fed.example")
+
+
+@pytest.mark.parametrize("call", sorted(CALLS))
+def test_a_call_of_a_node_goes_through_as_it_is(gate: TestClient, call: str) -> None:
+    headers = {"flwr-signature": "abc", "content-type": "application/protobuf"}
+    answer = gate.post(f"/v1/fleet/{call}", content=b"body", headers=headers)
+    assert (answer.status_code, answer.content) == (201, b"ydob")
+    assert answer.headers["x-answer"] == "1"
+    assert seen[0].url.path == f"/v1/fleet/{call}"
+    assert {k: seen[0].headers[k] for k in headers} == headers
+    assert seen[0].headers["host"] == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/list-runs",
+        "/v1/control/register-node",
+        "/v1/runtime/acquire-task",
+        "/v1/runtime/pull-task-input",
+        "/v1/fleet/register-node",
+        "/v1/fleet/unregister-node",
+        "/v1/fleet/get-run/",
+        "/v1/fleet/../control/start-run",
+        "/v1/fleet/%2e%2e/control/start-run",
+        "/v1/fleet/..%2fcontrol%2fstart-run",
+        "//v1/fleet/get-run",
+        "/V1/fleet/get-run",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ],
+)
+def test_nothing_else_goes_through(gate: TestClient, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        assert asyncio.run(status_of(gate, method, path)) in (404, 405)
+    assert seen == []
+
+
+async def status_of(gate: TestClient, method: str, path: str) -> int:
+    """Return the status of a request whose path is on the line as it stands here."""
+    url = httpx.URL("https://fed.example").copy_with(raw_path=path.encode())
+    transport = httpx.ASGITransport(gate.app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport) as client:
+        return (await client.request(method, url)).status_code
+
+
+def test_a_call_is_a_post(gate: TestClient) -> None:
+    assert gate.get("/v1/fleet/get-run").status_code in (404, 405)
+    assert seen == []
+
+
+def test_a_request_that_is_too_large_stops_at_the_gate(gate: TestClient) -> None:
+    answer = gate.post("/v1/fleet/push-object", content=b"x" * (LARGEST + 1))
+    assert answer.status_code == 413
+    assert seen == []
+    assert gate.post("/v1/fleet/push-object", content=b"x" * LARGEST).status_code == 201
+
+
+def test_a_superlink_that_is_away_is_no_answer_of_its_own() -> None:
+    async def nobody(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(nobody), base_url="https://x")
+    gate = TestClient(application(Gate(client, LARGEST)))
+    assert gate.post("/v1/fleet/get-run").status_code == 503  # a node tries again after this one
+    assert gate.get("/health").status_code == 503
+
+
+def test_who_is_refused_is_logged_once(gate: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            gate.post("/v1/control/start-run", headers={"authorization": "secret-word"})
+    assert [record.message for record in caplog.records if "refused" in record.message] == [
+        "refused: POST '/v1/control/start-run' from testclient"
+    ]
+    assert "secret-word" not in caplog.text

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from bayfed.cli.signals import Stopped
+from bayfed.config import Experiment
+from bayfed.errors import FederationError
+from deploy import federation, running
+from deploy.layout import FederationFolder
+from experiments.processes import Home
+from server import outcome
+from server.job import Job
+
+COMPLETED, FAILED, DEAD = "completed", "failed", "dead"
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[bool]]:
+    """Return what runs a job through attempts that end as told, and says which resumed."""
+
+    def call(*ends: str, out: Path = tmp_path / "run", most: int = 5) -> list[bool]:
+        submitted: list[bool] = []
+        plan = iter(ends)
+
+        def submit(_: Home, job: Job) -> str:
+            submitted.append(job.resume)
+            end = next(plan)
+            if end != DEAD:
+                outcome.write(job.outcome, end, "the reason" if end == FAILED else "")
+            return "7"
+
+        lives = iter([end != DEAD for end in ends for _ in range(1)])
+        superlink = SimpleNamespace(is_running=lambda: True)
+        monkeypatch.setattr(running, "submit", submit)
+        monkeypatch.setattr(running, "require_running", lambda _: None)
+        monkeypatch.setattr(running, "program_of", lambda *_: superlink)
+        monkeypatch.setattr(running, "_lives", lambda _: next(lives, True))
+        monkeypatch.setattr(running, "_home", lambda *_: Home(tmp_path, tmp_path / "log", ""))
+        monkeypatch.setattr(running, "_await_plants", lambda *_: None)
+        monkeypatch.setattr(federation, "is_up", lambda _: True)
+        job = Job(Experiment(), out)
+        running.run(FederationFolder(tmp_path), job, lambda _: None, most, 0.0)
+        return submitted
+
+    return call
+
+
+def test_a_run_that_completes_is_submitted_once(attempts: Callable[..., list[bool]]) -> None:
+    assert attempts(COMPLETED) == [False]
+
+
+def test_a_run_that_has_lost_its_server_goes_on(
+    attempts: Callable[..., list[bool]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watched = iter([running.LostError("gone"), running.LostError("gone"), None])
+    real = running._watch
+
+    def watch(superlink: psutil.Process, job: Job) -> None:
+        error = next(watched)
+        if error is not None:
+            job.outcome.unlink()
+            raise error
+        real(superlink, job)
+
+    monkeypatch.setattr(running, "_watch", watch)
+    assert attempts(COMPLETED, COMPLETED, COMPLETED) == [False, True, True]
+    assert outcome.read(tmp_path / "run" / "outcome.json")["status"] == COMPLETED
+
+
+def test_a_run_that_loses_its_server_again_and_again_is_given_up(
+    attempts: Callable[..., list[bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watch(_: psutil.Process, job: Job) -> None:
+        job.outcome.unlink()
+        raise running.LostError("the SuperLink is gone")
+
+    monkeypatch.setattr(running, "_watch", watch)
+    with pytest.raises(FederationError, match="the SuperLink is gone, 3 times"):
+        attempts(COMPLETED, COMPLETED, COMPLETED, most=3)
+
+
+def test_a_run_that_fails_is_not_submitted_again(attempts: Callable[..., list[bool]]) -> None:
+    with pytest.raises(FederationError, match="the reason"):
+        attempts(FAILED)
+
+
+def test_a_run_that_somebody_stops_is_stopped_at_the_superlink(
+    attempts: Callable[..., list[bool]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: list[list[str]] = []
+
+    def watch(_: psutil.Process, job: Job) -> None:
+        job.outcome.unlink()
+        raise Stopped(2)
+
+    monkeypatch.setattr(running, "_watch", watch)
+    monkeypatch.setattr(Home, "call", lambda _, command: called.append(command))
+    with pytest.raises(Stopped):
+        attempts(COMPLETED)
+    assert called[0][:3] == ["flwr", "stop", "7"]
+    assert outcome.read(tmp_path / "run" / "outcome.json")["status"] == "interrupted"

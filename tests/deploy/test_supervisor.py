@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deploy import supervisor
+from deploy.reasons import told
+from deploy.supervisor import Program, Supervisor, delay, living, read_state
+
+
+class Ended(BaseException):
+    """Stands for the signal that ends a supervisor."""
+
+
+@dataclass
+class Fake:
+    """A process that ends when it is told to."""
+
+    pid: int
+    code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.code = -15
+
+    def create_time(self) -> float:
+        return float(self.pid)
+
+
+@dataclass(frozen=True)
+class Home:
+    folder: Path
+    mark: str = "m"
+    started: list[tuple[str, Fake]] = field(default_factory=list)
+
+    def start(self, command: list[str], log: Path, own: dict[str, str]) -> Fake:  # noqa: ARG002
+        process = Fake(len(self.started) + 1)
+        self.started.append((command[0], process))
+        return process
+
+
+class Clock:
+    """Lets time pass where the supervisor sleeps, and things happen at times."""
+
+    def __init__(self, plan: dict[float, Any], end: float) -> None:
+        self.now, self.plan, self.end = 0.0, dict(sorted(plan.items())), end
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now > self.end:
+            raise Ended
+        for due in [due for due in self.plan if due <= self.now]:
+            self.plan.pop(due)()
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Home, plan: dict[float, Any], end: float
+) -> list[str]:
+    """Supervise two programs; return the marks that were ended, in order."""
+    ended: list[str] = []
+    monkeypatch.setattr(supervisor, "time", Clock(plan, end))
+    monkeypatch.setattr(supervisor, "end_all", ended.append)
+    programs = [Program(name, [name], tmp_path / f"{name}.log") for name in ("one", "two")]
+    with pytest.raises(Ended):
+        Supervisor(home, programs, tmp_path / "state.json").run()  # type: ignore[arg-type]
+    return ended
+
+
+def test_a_program_that_ends_starts_again_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    kill = {5.0: lambda: setattr(home.started[0][1], "code", -9)}
+    ended = run(monkeypatch, tmp_path, home, kill, 10.0)
+    assert [name for name, _ in home.started] == ["one", "two", "one"]
+    assert ended == ["m-one", "m-two", "m-one"]  # its own leavings, then all, the last one first
+    assert not (tmp_path / "state.json").exists()
+
+
+class Hopeless(Home):
+    """Its programs end at once."""
+
+    def start(self, command: list[str], log: Path, own: dict[str, str]) -> Fake:
+        process = super().start(command, log, own)
+        process.code = 1
+        return process
+
+
+def supervised(monkeypatch: pytest.MonkeyPatch, clock: Clock, home: Home, program: Program) -> None:
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(supervisor, "end_all", lambda _: None)
+    one = Supervisor(home, [program], home.folder / "state.json")  # type: ignore[arg-type]
+    with pytest.raises(Ended):
+        one.run()
+
+
+def test_a_program_that_ends_again_and_again_is_started_later_and_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock, times = Clock({}, 400.0), []
+    program = Program("one", ["one"], tmp_path / "log", lambda: times.append(clock.now))
+    supervised(monkeypatch, clock, Hopeless(tmp_path), program)
+    pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert pauses[:9] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
+
+
+def test_a_program_takes_those_along_that_are_of_no_use_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    clock = Clock({5.0: lambda: setattr(home.started[0][1], "code", -9)}, 10.0)
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(supervisor, "end_all", lambda _: None)
+    programs = [
+        Program("one", ["one"], tmp_path / "1", takes=("two",)),
+        Program("two", ["two"], tmp_path / "2"),
+        Program("three", ["three"], tmp_path / "3"),
+    ]
+    every = Supervisor(home, programs, tmp_path / "state.json")  # type: ignore[arg-type]
+    with pytest.raises(Ended):
+        every.run()
+    assert [name for name, _ in home.started] == ["one", "two", "three", "one", "two"]
+
+
+def test_a_program_that_cannot_be_prepared_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home, calls = Home(tmp_path), []
+
+    def prepare() -> None:
+        calls.append(None)
+        if len(calls) < 3:
+            raise OSError("no")
+
+    program = Program("one", ["one"], tmp_path / "log", prepare)
+    supervised(monkeypatch, Clock({}, 10.0), home, program)
+    assert (len(calls), len(home.started)) == (3, 1)
+
+
+def test_the_list_of_processes_names_the_living(tmp_path: Path) -> None:
+    own = psutil.Process()
+    identity = {"pid": own.pid, "began": own.create_time()}
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"supervisor": identity}))
+    assert living(read_state(path)["supervisor"]) == own
+    # A number that another process has got since is nobody.
+    assert living({**identity, "began": identity["began"] - 1}) is None
+    assert living({"pid": None, "began": None}) is None
+    path.write_text("{")
+    assert read_state(path) == {}
+
+
+def test_the_delay_grows_to_a_minute() -> None:
+    assert [delay(n) for n in (1, 2, 7, 1000)] == [1, 2, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "\x1b[91mERROR \x1b[0m: Exit Code: 305\nFailed to initialize.\n[code: 2004] Failed to "
+            "activate SuperNode.\n\nFor more information, visit: <x>\nINFO: Shutting down",
+            "the server does not know this node's key, or another node still holds its place",
+        ),
+        ("ERROR: Exit Code: 700\nOne\ntwo.\n\nFor more\nINFO: gone", "One two."),
+        ("INFO: up\nERROR: [Errno 98] address already in use\nINFO: down", "address already in"),
+        ("one\ntwo\n", "two"),
+    ],
+)
+def test_one_line_says_why(text: str, said: str) -> None:
+    assert said in told(text)
