@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from strategies.algorithm import Algorithm, Reply, Sent
 from strategies.averaging import Average
-from strategies.fedavg import Averaging
-from strategies.local import Report, descend, gradient_of, minus, plus
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, plus
 from strategies.task import LocalTask, Params
 
 
@@ -41,7 +41,7 @@ class Ditto(Algorithm):
         """Return the update of FedAvg, and remember v."""
 
         def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, number, step)
+            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
             return plus(found, minus(at, sent.theta), self.pull), report
 
         reply, _ = Average(self.settings).client(task, sent, {}, number)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging
-from strategies.local import Report, descend, gradient_of, minus, scaled
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, scaled
 from strategies.task import LocalTask, Params
 
 STEPS = "tau"
@@ -40,7 +40,7 @@ class FedNova(Algorithm):
         """Return (x - y) / tau with tau as an extra."""
 
         def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            return gradient_of(task, at, self.settings.rates, number, step)
+            return gradient_of(task, at, self.settings.rates, task.batch(number, step))
 
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)

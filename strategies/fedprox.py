@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging
-from strategies.local import Report, descend, gradient_of, minus, plus
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, plus
 from strategies.task import LocalTask, Params
 
 
@@ -32,7 +32,7 @@ class FedProx(Algorithm):
         """Return theta - w after K steps on h_c."""
 
         def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, number, step)
+            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
             return plus(found, minus(at, sent.theta), self.mu), report
 
         steps = sent.steps or self.settings.local_steps

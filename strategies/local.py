@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from strategies.server_optimizers import scale_of
-from strategies.task import LocalTask, Params
+from strategies.task import Params
 
 Report = dict[str, float]
 Gradient = Callable[[Params, int], tuple[Params, Report]]
@@ -43,21 +42,6 @@ def mean_of(reports: Sequence[Mapping[str, float]]) -> Report:
     {'loss': 1.5}
     """
     return {key: sum(report[key] for report in reports) / len(reports) for key in reports[0]}
-
-
-def gradient_of(
-    task: LocalTask, theta: Params, rates: Mapping[str, float], number: int, step: int
-) -> tuple[Params, Report]:
-    """Return the gradient of the loss on the batch of a step, and the task's metrics.
-
-    It is 0 for parameters whose rate is 0 and for those that the loss does not see.
-    """
-    moved = {n: v.detach().requires_grad_() for n, v in theta.items() if scale_of(rates, n)}
-    loss, metrics = task.loss(theta | moved, task.batch(number, step))
-    found = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
-    gradient = {name: torch.zeros_like(value) for name, value in theta.items()}
-    gradient |= {name: g for name, g in zip(moved, found, strict=True) if g is not None}
-    return gradient, {**metrics, "loss": float(loss.detach())}
 
 
 def minus(a: Params, b: Params) -> Params:

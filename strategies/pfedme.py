@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging
-from strategies.local import Report, descend, gradient_of, minus, plus, scaled
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, plus, scaled
 from strategies.task import LocalTask, Params
 
 
@@ -45,7 +45,9 @@ class PFedMe(Algorithm):
             nonlocal personal
 
             def inside(own: Params, _: int) -> tuple[Params, Report]:
-                found, report = gradient_of(task, own, self.settings.rates, number, step)
+                found, report = gradient_of(
+                    task, own, self.settings.rates, task.batch(number, step)
+                )
                 return plus(found, minus(own, at), self.pull), report
 
             personal, report = descend(personal, self.steps, self.rate, inside)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging
-from strategies.local import Report, descend, gradient_of, minus, plus, scaled, zeros
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, plus, scaled, zeros
 from strategies.rules import weighted_mean
 from strategies.task import LocalTask, Params
 
@@ -50,7 +50,7 @@ class Scaffold(Algorithm):
         correction = minus(sent.extras, own)
 
         def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, number, step)
+            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
             return plus(found, correction), report
 
         steps = sent.steps or self.settings.local_steps
