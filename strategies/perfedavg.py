@@ -61,6 +61,7 @@ def meta_gradient(
         order: Which of the three.
         delta: Of the difference quotient.
 
+    >>> import torch
     >>> square = lambda p, x: (p["w"] - x).square() / 2
     >>> at, x = {"w": torch.tensor(3.0)}, torch.tensor(1.0)
     >>> meta_gradient(square, square, at, x, 0.5)[0]["w"]  # (1 - .5) (w' - x), w' = 2

@@ -214,9 +214,24 @@ class Objective:
 
     def variance(self, theta: Params) -> float:
         r"""Return :math:`\sigma^2` here: the mean over clients of the variance of a batch."""
-        each = self._all.gradients(theta[NAME]).unflatten(0, (self._clients, -1))
-        batch = self._all.problem.batch
-        return float(each.var(dim=1, correction=0).sum()) / (self._clients * batch)
+        return float(self._variances(theta[NAME]).sum())
+
+    def floor(self, rate: float, clients: int) -> float:
+        r"""Return where SGD from the minimum settles, to leading order in the noise.
+
+        .. math:: E \lVert \nabla F \rVert^2 \approx \frac{\eta}{N} \sum_j
+                  \frac{H_j \sigma_j^2}{2 - \eta H_j}
+
+        H is the diagonal of the Hessian at the minimum and :math:`\sigma_j^2` the variance there:
+        the stationary law of the linearised iteration. The bound has :math:`L \eta \sigma^2 / N`.
+        """
+        w, _ = self.least
+        H = self._all.curvature(w)
+        return float((H * self._variances(w) / (2 - rate * H)).sum()) * rate / clients
+
+    def _variances(self, w: Tensor) -> Tensor:
+        each = self._all.gradients(w).reshape(self._clients, -1, w.shape[-1])
+        return each.var(dim=1, correction=0).mean(0) / self._all.problem.batch
 
     @cached_property
     def smoothness(self) -> float:
@@ -226,7 +241,7 @@ class Objective:
     @cached_property
     def steepest(self) -> float:
         """The largest curvature where an episode is solved, which L bounds."""
-        solved = torch.cat([self._all.curvature(part) for part in self._zeros.split(100)])
+        solved = torch.cat([self._all.curvature(part) for part in torch.split(self._zeros, 100)])
         return float(solved.abs().max())
 
     @cached_property
@@ -241,7 +256,7 @@ class Objective:
         low, high = self._zeros.amin(0), self._zeros.amax(0)
         share = torch.linspace(0, 1, GRID, dtype=torch.float64).unsqueeze(-1)
         line = low + share * (high - low)
-        values = torch.cat([self._all.value(part) for part in line.split(100)])
+        values = torch.cat([self._all.value(part) for part in torch.split(line, 100)])
         w = line.gather(0, values.argmin(0, keepdim=True)).squeeze(0)
         for _ in range(50):
             slope = self.gradient({NAME: w})[NAME]

@@ -101,3 +101,17 @@ def test_clients_are_alike_with_the_dial_at_0_and_unlike_otherwise() -> None:
         centres = torch.stack([task.episodes.a.mean(0) for task in tasks])
         spread.append(float(centres.var(0).sum()))
     assert spread[0] < spread[1]
+
+
+def test_the_floor_is_that_of_the_linearised_iteration() -> None:
+    objective = Objective(replace(SMALL, unlike=0.0).tasks().values())
+    w, _ = objective.least
+    task = next(iter(replace(SMALL, unlike=0.0).tasks().values()))
+    H, g = task.curvature(w).numpy(), task.gradients(w).numpy()
+    rate, expected = 0.4, 0.0
+    for j in range(2):  # e <- (1 - rate H) e + rate noise, iterated to its stationary variance
+        spread, noise = 0.0, g[:, j].var() / SMALL.batch / 5
+        for _ in range(2000):
+            spread = (1 - rate * H[j]) ** 2 * spread + rate**2 * noise
+        expected += H[j] ** 2 * spread
+    assert objective.floor(rate, 5) == pytest.approx(expected, rel=1e-9)
