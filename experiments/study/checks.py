@@ -163,9 +163,10 @@ def clients(seed: int) -> Check:
         claim="The noise term L eta sigma^2 / N falls like 1/N with the number of clients.",
         rule="every run is within the term, and the interval of the slope holds -1.",
         holds="all. Clients hold the same episodes and draw their own batches, so that F is the "
-        "same for every N; runs start at the minimum of F, where Delta = 0. The bound is of order 1/N; "
-        "the floor itself is so to leading order in the noise only (Objective.floor): where few "
-        "clients let iterates swing wide, F is flatter than at its minimum, and the floor lower.",
+        "same for every N; runs start at the minimum of F, where Delta = 0. The bound is of order "
+        "1/N; the floor itself is so to leading order in the noise only (Objective.floor): where "
+        "few clients let iterates swing wide, F is flatter than at its minimum, and the floor "
+        "lower.",
         passed=share <= 1 and line.low <= -1 <= line.high,
         numbers={
             "L": f"{L:.4f}",
