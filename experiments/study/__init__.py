@@ -1,0 +1,1 @@
+"""Studies of how federated meta-learning converges when factories differ."""

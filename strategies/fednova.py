@@ -1,0 +1,57 @@
+"""FedNova: clients that took unequal numbers of local steps, on an equal footing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from strategies.algorithm import Algorithm, Received, Reply, Sent
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, scaled
+from strategies.task import LocalTask, Params
+
+STEPS = "tau"
+
+
+@dataclass(frozen=True)
+class FedNova(Algorithm):
+    r"""Updates are divided by the number of local steps behind them before they are averaged.
+
+    .. math:: g = \tau_\mathrm{eff} \sum_c p_c \frac{x - y_c}{\tau_c}, \quad
+              \tau_\mathrm{eff} = \sum_c p_c \tau_c, \quad p_c = n_c / \sum_{c'} n_{c'}
+
+    x is what the server sent, :math:`y_c` where the :math:`\tau_c` steps of client c lead. With the
+    plain mean a client counts as often as it steps, and another objective is minimised. So the
+    weight :math:`n_c` is B, not B :math:`\tau_c`; local steps are plain SGD, for which
+    :math:`\lVert a_c \rVert_1 = \tau_c`.
+
+    Source: Wang et al., Tackling the Objective Inconsistency Problem, 2020, equations 6 and 7.
+
+    Attributes:
+        settings: K (for clients that are not asked for another number of steps), eta_l and B.
+    """
+
+    settings: Averaging
+
+    def client(
+        self, task: LocalTask, sent: Sent, memory: Params, number: int
+    ) -> tuple[Reply, Params]:
+        """Return (x - y) / tau with tau as an extra."""
+
+        def gradient(at: Params, step: int) -> tuple[Params, Report]:
+            return gradient_of(task, at, self.settings.rates, task.batch(number, step))
+
+        steps = sent.steps or self.settings.local_steps
+        at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
+        update = scaled(minus(sent.theta, at), 1 / steps)
+        tau = {STEPS: torch.tensor(float(steps), dtype=torch.float64)}
+        return Reply(update, self.settings.episodes, report, tau), memory
+
+    def server(self, received: Received, memory: Params) -> tuple[Params, Params]:
+        """Return tau_eff times what the rule makes of the normalised updates."""
+        pseudo, memory = super().server(received, memory)
+        replies, weights = received.replies.values(), received.weights
+        taus = [float(reply.extras[STEPS]) for reply in replies]
+        effective = sum(n * tau for n, tau in zip(weights, taus, strict=True)) / sum(weights)
+        return scaled(pseudo, effective), memory

@@ -1,0 +1,40 @@
+"""FedProx: local steps that are held near the meta-parameters they started from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strategies.algorithm import Algorithm, Reply, Sent
+from strategies.fedavg import Averaging, gradient_of
+from strategies.local import Report, descend, minus, plus
+from strategies.task import LocalTask, Params
+
+
+@dataclass(frozen=True)
+class FedProx(Algorithm):
+    r"""Local gradient steps on a loss with a proximal term.
+
+    .. math:: h_c(w; \theta) = f_c(w) + \frac{\mu}{2} \lVert w - \theta \rVert^2
+
+    Source: Li et al., Federated Optimization in Heterogeneous Networks, 2020, Algorithm 2.
+
+    Attributes:
+        settings: K, eta_l and B.
+        mu: Of the proximal term; with 0 this is FedAvg.
+    """
+
+    settings: Averaging
+    mu: float = 0.1
+
+    def client(
+        self, task: LocalTask, sent: Sent, memory: Params, number: int
+    ) -> tuple[Reply, Params]:
+        """Return theta - w after K steps on h_c."""
+
+        def gradient(at: Params, step: int) -> tuple[Params, Report]:
+            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
+            return plus(found, minus(at, sent.theta), self.mu), report
+
+        steps = sent.steps or self.settings.local_steps
+        at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
+        return Reply(minus(sent.theta, at), steps * self.settings.episodes, report), memory
