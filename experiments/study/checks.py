@@ -111,7 +111,11 @@ def stochastic(seed: int) -> Check:
     points = [(T, y) for T in lengths for y in means[T]]
     line = slope(*zip(*points, strict=True))
     share = max(y / bound[T] for T, y in points)
+<<<<<<< HEAD
     noisy = L * rates[lengths[0]] * variance / N / bound[lengths[0]]
+=======
+    part = L * rates[lengths[0]] * variance / N / bound[lengths[0]]
+>>>>>>> study
     name = "bound 2 Delta / (eta T) + L eta sigma^2 / N"
     return Check(
         name="stochastic",
@@ -128,7 +132,11 @@ def stochastic(seed: int) -> Check:
             "eta": f"{rates[lengths[0]]:.3f} at T = {lengths[0]}, then as 1/sqrt(T)",
             "runs of each T": str(repeats),
             "largest share of the bound": f"{share:.3f}",
+<<<<<<< HEAD
             "share of the noise in the bound": f"{noisy:.3f}",
+=======
+            "share of the noise in the bound": f"{part:.3f}",
+>>>>>>> study
             "slope": str(line),
         },
         abscissa="rounds T, each a run of its own",
@@ -164,9 +172,7 @@ def clients(seed: int) -> Check:
         rule="every run is within the term, and the interval of the slope holds -1.",
         holds="all. Clients hold the same episodes and draw their own batches, so that F is the "
         "same for every N; runs start at the minimum of F, where Delta = 0. The bound is of order "
-        "1/N; the floor itself is so to leading order in the noise only (Objective.floor): where "
-        "few clients let iterates swing wide, F is flatter than at its minimum, and the floor "
-        "lower.",
+        "1/N; the floor itself is so to leading order in the noise only (Objective.floor).",
         passed=share <= 1 and line.low <= -1 <= line.high,
         numbers={
             "L": f"{L:.4f}",
