@@ -111,11 +111,7 @@ def stochastic(seed: int) -> Check:
     points = [(T, y) for T in lengths for y in means[T]]
     line = slope(*zip(*points, strict=True))
     share = max(y / bound[T] for T, y in points)
-<<<<<<< HEAD
-    noisy = L * rates[lengths[0]] * variance / N / bound[lengths[0]]
-=======
     part = L * rates[lengths[0]] * variance / N / bound[lengths[0]]
->>>>>>> study
     name = "bound 2 Delta / (eta T) + L eta sigma^2 / N"
     return Check(
         name="stochastic",
@@ -132,11 +128,7 @@ def stochastic(seed: int) -> Check:
             "eta": f"{rates[lengths[0]]:.3f} at T = {lengths[0]}, then as 1/sqrt(T)",
             "runs of each T": str(repeats),
             "largest share of the bound": f"{share:.3f}",
-<<<<<<< HEAD
-            "share of the noise in the bound": f"{noisy:.3f}",
-=======
             "share of the noise in the bound": f"{part:.3f}",
->>>>>>> study
             "slope": str(line),
         },
         abscissa="rounds T, each a run of its own",
