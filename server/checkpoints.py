@@ -78,4 +78,4 @@ def latest(folder: Path, experiment: str) -> Snapshot | None:
 def _flat(snapshot: Snapshot) -> dict[str, Tensor]:
     tensors = flat({group: getattr(snapshot, group) for group in GROUPS})
     # Copies, as two groups may hold the same tensor and a file may not.
-    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
