@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -188,22 +189,34 @@ def statuses(folder: Folder) -> list[Status]:
     return [Status.of(name, identity) for name, identity in found.items()]
 
 
-def show(found: Sequence[Status]) -> None:
-    """Print one line for each program."""
-    for program in found:
-        if program.pid is None:
-            typer.echo(f"{program.name}: does not run")
-        else:
-            typer.echo(
-                f"{program.name}: process {program.pid} since {program.since}, "
-                f"{program.megabytes:.0f} MB, start {program.starts}"
-            )
+def tell(
+    programs: Sequence[Status],
+    facts: Mapping[str, object],
+    head: str,
+    lines: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Print ``facts`` for programs, or for a person ``head``, the programs and ``lines``.
 
-
-def require_all(found: Sequence[Status]) -> None:
-    """Let the command end with 3, as systemd's does, unless every program runs."""
-    if any(program.pid is None for program in found):
+    The command ends with 3, as systemd's does, unless every program runs.
+    """
+    if as_json:
+        shown = [asdict(program) for program in programs]
+        typer.echo(json.dumps({**facts, "programs": shown}))
+    else:
+        for line in (head, *map(_line, programs), *lines):
+            typer.echo(line)
+    if any(program.pid is None for program in programs):
         raise typer.Exit(3)
+
+
+def _line(program: Status) -> str:
+    if program.pid is None:
+        return f"{program.name}: does not run"
+    return (
+        f"{program.name}: process {program.pid} since {program.since}, "
+        f"{program.megabytes:.0f} MB, start {program.starts}"
+    )
 
 
 if __name__ == "__main__":

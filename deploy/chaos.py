@@ -74,7 +74,7 @@ def main(
         calm = _run(server, out / "calm", words)
         console.print(f"calm: {_seconds(calm):.0f} s", highlight=False)
         events = _events(server, plants, rounds, seed)
-        with _storm(out / "storm", events, console):
+        with Storm(out / "storm", events, console):
             storm = _run(server, out / "storm", words)
     failed = _report(console, calm, storm, rounds)
     raise typer.Exit(1 if failed else 0)
@@ -177,7 +177,7 @@ def _for(seconds: float, link: Link, begin: Callable[[], object]) -> None:
     threading.Timer(seconds, link.mend).start()
 
 
-class _storm:  # noqa: N801 - a context manager
+class Storm:
     """Lets events happen while a run goes on."""
 
     def __init__(self, run: Path, events: Sequence[Event], console: Console) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,23 +145,16 @@ def status(
     states = federation.states(folder) if running else {}
     plants = {m.name: states.get(m.node, "unknown") for m in federation.members(folder)}
     days = certificates.days_left(certificates.load(folder.server.certificate))
-    found = {
+    facts = {
         "address": settings.address,
         "running": running,
-        "programs": [asdict(program) for program in programs],
         "plants": plants,
         "certificate_days": days,
     }
-    if as_json:
-        typer.echo(json.dumps(found))
-        background.require_all(programs)
-        return
-    typer.echo(f"{settings.address}: {'running' if running else 'not running'}")
-    background.show(programs)
-    for name, state in plants.items():
-        typer.echo(f"plant {name}: {state}")
-    typer.echo(f"the server's certificate is valid for {days} days")
-    background.require_all(programs)
+    head = f"{settings.address}: {'running' if running else 'not running'}"
+    lines = [f"plant {name}: {state}" for name, state in plants.items()]
+    lines.append(f"the server's certificate is valid for {days} days")
+    background.tell(programs, facts, head, lines, as_json)
 
 
 @app.command()

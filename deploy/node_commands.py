@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,22 +113,14 @@ def status(
     settings, programs = folder.settings(), background.statuses(folder)
     running = background.supervisor_of(folder) is not None
     trusted = trust.read(folder.trusted)
-    found = {
+    facts = {
         "name": settings.name,
         "server": settings.server,
         "running": running,
-        "programs": [asdict(program) for program in programs],
         "trusted": trusted,
     }
-    if as_json:
-        typer.echo(json.dumps(found))
-        background.require_all(programs)
-        return
-    state = "running" if running else "not running"
-    typer.echo(f"{settings.name}: {state}, dials {settings.server}")
-    background.show(programs)
-    typer.echo(f"trusted: {', '.join(trusted)}")
-    background.require_all(programs)
+    head = f"{settings.name}: {'running' if running else 'not running'}, dials {settings.server}"
+    background.tell(programs, facts, head, [f"trusted: {', '.join(trusted)}"], as_json)
 
 
 @app.command()

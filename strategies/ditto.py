@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from strategies.algorithm import Algorithm, Reply, Sent
 from strategies.averaging import Average
-from strategies.fedavg import Averaging, gradient_of
-from strategies.local import Report, descend, minus, plus
+from strategies.fedavg import Averaging
+from strategies.local import descend, pulled, sampled
 from strategies.task import LocalTask, Params
 
 
@@ -39,11 +39,7 @@ class Ditto(Algorithm):
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
         """Return the update of FedAvg, and remember v."""
-
-        def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
-            return plus(found, minus(at, sent.theta), self.pull), report
-
+        gradient = pulled(sampled(task, self.settings.rates, number), sent.theta, self.pull)
         reply, _ = Average(self.settings).client(task, sent, {}, number)
         own, report = descend(memory or sent.theta, self.steps, self.rate, gradient)
         metrics = reply.metrics | {"personal_loss": report["loss"]}

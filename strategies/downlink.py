@@ -13,7 +13,7 @@ from strategies.coding import quantise, restore
 from strategies.flat import cut, flat, sizes
 from strategies.outer import split
 from strategies.schema import mismatch
-from strategies.server_optimizers import scale_of
+from strategies.server_optimizers import moved_of
 from strategies.task import Params
 from strategies.wire import ARRAYS, CHANGE, Member, arrays_of, pack
 
@@ -64,7 +64,7 @@ class Downlink:
             self._base, self._change = dict(theta), {}
             self._round, self._holders = number, set()
             return self._base
-        moved = {name: theta[name] for name in sorted(theta) if scale_of(self._rates, name)}
+        moved = moved_of(theta, self._rates)
         vector = flat(moved) - flat({name: self._base[name] for name in moved})
         random = stream(self._seed, "downlink", number)
         codes, scales = quantise(vector, sizes(moved), self._bits, random)
@@ -112,7 +112,7 @@ def receive(
 
 
 def _changed(base: Params, change: Params, bits: int, rates: Mapping[str, float]) -> Params:
-    moved = {name: base[name] for name in sorted(base) if scale_of(rates, name)}
+    moved = moved_of(base, rates)
     vector = restore(change["codes"].numpy(), change["scales"].numpy(), sizes(moved), bits)
     steps = cut(vector, moved)
     if reason := mismatch(steps, moved):

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
@@ -18,12 +17,13 @@ from bayfed.config.updates import Defence
 from bayfed.config.updates import Regions as RegionSettings
 from bayfed.errors import FederationError
 from strategies.downlink import Downlink
+from strategies.local import Report, mean_of, minus, plus, sampled, scaled, zeros
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
 from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
 from strategies.rules import rule_of
-from strategies.server_optimizers import State, scale_of
+from strategies.server_optimizers import State
 from strategies.task import LocalTask, Params, norm
 from strategies.uplink import Uplink
 from strategies.wire import ARRAYS, WEIGHT, Cohort, Member, arrays_of, instruction, metrics_of, pack
@@ -88,32 +88,18 @@ def local_update(task: LocalTask, theta: Params, settings: Averaging, number: in
     f_c is the client's loss on a batch xi_k of B episodes; n_c = K B.
     """
     current = theta
-    total = {name: torch.zeros_like(value) for name, value in theta.items()}
-    reports: list[dict[str, float]] = []
+    total, gradient_at = zeros(theta), sampled(task, settings.rates, number)
+    reports: list[Report] = []
     for step in range(settings.local_steps):
-        batch = task.batch(number, step)
-        gradient, report = gradient_of(task, current, settings.rates, batch)
+        gradient, report = gradient_at(current, step)
         reports.append(report)
         if settings.aggregate == "parameters":
-            gradient = {name: settings.local_lr * g for name, g in gradient.items()}
-            current = {name: value - gradient[name] for name, value in current.items()}
-        total = {name: value + gradient[name] for name, value in total.items()}
+            gradient = scaled(gradient, settings.local_lr)
+            current = minus(current, gradient)
+        total = plus(total, gradient)
     if settings.aggregate == "gradient":
         total = {name: value / settings.local_steps for name, value in total.items()}
-    metrics = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
-    return Update(total, settings.local_steps * settings.episodes, metrics)
-
-
-def gradient_of(
-    task: LocalTask, theta: Params, rates: Mapping[str, float], batch: Any
-) -> tuple[Params, dict[str, float]]:
-    """Return the gradient of the loss of ``batch``, 0 for what is not moved, and its metrics."""
-    moved = {n: v.detach().requires_grad_() for n, v in theta.items() if scale_of(rates, n)}
-    loss, metrics = task.loss(theta | moved, batch)
-    found = torch.autograd.grad(loss, list(moved.values()), allow_unused=True)
-    gradient = {name: torch.zeros_like(value) for name, value in theta.items()}
-    gradient |= {name: g for name, g in zip(moved, found, strict=True) if g is not None}
-    return gradient, {**metrics, "loss": float(loss.detach())}
+    return Update(total, settings.local_steps * settings.episodes, mean_of(reports))
 
 
 class MetaFedAvg(FedAvg):
@@ -206,8 +192,9 @@ class MetaFedAvg(FedAvg):
     ) -> list[Message]:
         """Return one message for each sampled client."""
         if self.regions:
+            regional = {region: pack(value) for region, value in self.regions.values.items()}
             return [
-                instruction(m, "train", {ARRAYS: pack(self.regions.value(m.name))}, config)
+                instruction(m, "train", {ARRAYS: regional[self.regions.of(m.name)]}, config)
                 for m in self.cohort(server_round)
             ]
         value = self.downlink.prepare(self.shared.value, server_round)
@@ -300,11 +287,13 @@ class MetaFedAvg(FedAvg):
         if self.regions:
             before = self.shared.value
             self.shared = self.regions.step(server_round, senders, updates, weights, rule)
-            mean = {name: before[name] - self.shared.value[name] for name in before}
+            mean = minus(before, self.shared.value)
         else:
-            mean = rule(updates, weights)
-            if self.private is not None:
-                mean = self.private.mean(updates, *self._released(server_round))
+            mean = (
+                rule(updates, weights)
+                if self.private is None
+                else self.private.mean(updates, *self._released(server_round))
+            )
             self.shared = self.outer.step(self.shared, mean)
         self.update_norm = norm(mean)
         self.downlink.answered(

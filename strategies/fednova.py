@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging, gradient_of
-from strategies.local import Report, descend, minus, scaled
+from strategies.fedavg import Averaging
+from strategies.local import descend, minus, sampled, scaled
 from strategies.task import LocalTask, Params
 
 STEPS = "tau"
@@ -38,10 +38,7 @@ class FedNova(Algorithm):
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
         """Return (x - y) / tau with tau as an extra."""
-
-        def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            return gradient_of(task, at, self.settings.rates, task.batch(number, step))
-
+        gradient = sampled(task, self.settings.rates, number)
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
         update = scaled(minus(sent.theta, at), 1 / steps)

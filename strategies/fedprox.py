@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging, gradient_of
-from strategies.local import Report, descend, minus, plus
+from strategies.fedavg import Averaging
+from strategies.local import descend, minus, pulled, sampled
 from strategies.task import LocalTask, Params
 
 
@@ -30,11 +30,8 @@ class FedProx(Algorithm):
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
         """Return theta - w after K steps on h_c."""
-
-        def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
-            return plus(found, minus(at, sent.theta), self.mu), report
-
+        own = sampled(task, self.settings.rates, number)
         steps = sent.steps or self.settings.local_steps
+        gradient = pulled(own, sent.theta, self.mu)
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
         return Reply(minus(sent.theta, at), steps * self.settings.episodes, report), memory

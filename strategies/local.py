@@ -3,14 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from strategies.task import Params
+from strategies.server_optimizers import moved_of
+from strategies.task import LocalTask, Params
 
 Report = dict[str, float]
+Loss = Callable[[Params, Any], tuple[Tensor, Report]]
+"""From meta-parameters and a batch to the mean loss and metrics."""
 Gradient = Callable[[Params, int], tuple[Params, Report]]
 """From where a client stands and the number of the step to a direction and metrics."""
+
+
+def gradient_of(
+    loss: Loss, theta: Params, rates: Mapping[str, float], batch: Any, graph: bool = False
+) -> tuple[Params, Report]:
+    """Return the gradient of the loss of ``batch``, 0 for what is not moved, and its metrics.
+
+    Args:
+        loss: Of the client.
+        theta: Where it is taken.
+        rates: Learning-rate multipliers of the server by prefix.
+        batch: Of episodes.
+        graph: Whether the gradient can be differentiated again.
+    """
+    leaves = {n: value.detach().requires_grad_() for n, value in moved_of(theta, rates).items()}
+    value, metrics = loss(theta | leaves, batch)
+    found = torch.autograd.grad(value, list(leaves.values()), create_graph=graph, allow_unused=True)
+    named = {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
+    return zeros(theta) | named, {**metrics, "loss": float(value.detach())}
+
+
+def sampled(task: LocalTask, rates: Mapping[str, float], number: int) -> Gradient:
+    """Return the gradient of a client on the batches of round ``number``."""
+    return lambda at, step: gradient_of(task.loss, at, rates, task.batch(number, step))
+
+
+def pulled(gradient: Gradient, anchor: Params, strength: float) -> Gradient:
+    r"""Return the gradient with that of a proximal term beside it.
+
+    .. math:: g(w, k) + \mu (w - \theta)
+
+    Args:
+        gradient: g.
+        anchor: :math:`\theta`.
+        strength: :math:`\mu`.
+    """
+
+    def of(at: Params, step: int) -> tuple[Params, Report]:
+        found, report = gradient(at, step)
+        return plus(found, minus(at, anchor), strength), report
+
+    return of
 
 
 def descend(theta: Params, steps: int, rate: float, gradient: Gradient) -> tuple[Params, Report]:

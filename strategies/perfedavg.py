@@ -13,7 +13,7 @@ from bayfed.errors import ConfigError
 from strategies.algorithm import Algorithm, Reply, Sent
 from strategies.fedavg import Averaging
 from strategies.local import Report, descend, minus, plus, scaled, zeros
-from strategies.server_optimizers import scale_of
+from strategies.server_optimizers import moved_of
 from strategies.task import LocalTask, Params
 
 Loss = Callable[[Params, Any], Tensor]
@@ -130,7 +130,7 @@ class PerFedAvg(Algorithm):
     def _gradient(
         self, task: LocalTask, theta: Params, number: int, step: int
     ) -> tuple[Params, Report]:
-        moved = {n: v.detach() for n, v in theta.items() if scale_of(self.settings.rates, n)}
+        moved = {n: v.detach() for n, v in moved_of(theta, self.settings.rates).items()}
         if not moved:
             raise ConfigError("method.rates: every parameter has the rate 0")
         fixed = {name: value.detach() for name, value in theta.items() if name not in moved}

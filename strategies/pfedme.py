@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging, gradient_of
-from strategies.local import Report, descend, minus, plus, scaled
+from strategies.fedavg import Averaging
+from strategies.local import Report, descend, minus, pulled, sampled, scaled
 from strategies.task import LocalTask, Params
 
 
@@ -39,18 +39,16 @@ class PFedMe(Algorithm):
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
         """Return theta - w, and remember the personal model."""
-        personal = memory or sent.theta
+        personal, own_gradient = memory or sent.theta, sampled(task, self.settings.rates, number)
 
         def envelope(at: Params, step: int) -> tuple[Params, Report]:
             nonlocal personal
 
             def inside(own: Params, _: int) -> tuple[Params, Report]:
-                found, report = gradient_of(
-                    task, own, self.settings.rates, task.batch(number, step)
-                )
-                return plus(found, minus(own, at), self.pull), report
+                return own_gradient(own, step)  # the batch of the local step
 
-            personal, report = descend(personal, self.steps, self.rate, inside)
+            proximal = pulled(inside, at, self.pull)
+            personal, report = descend(personal, self.steps, self.rate, proximal)
             return scaled(minus(at, personal), self.pull), report
 
         steps = sent.steps or self.settings.local_steps

@@ -9,6 +9,7 @@ import torch
 
 from bayfed.errors import ConfigError
 from strategies.algorithm import Algorithm, Received, Reply, Sent
+from strategies.outer import split
 from strategies.task import LocalTask, Params
 
 OWN, BASE = "private/", "base/"
@@ -57,8 +58,8 @@ class Private(Algorithm):
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
         """Return the base's reply with 0 for private parameters, and remember these."""
-        own = {k.removeprefix(OWN): t for k, t in memory.items() if k.startswith(OWN)}
-        kept = {k.removeprefix(BASE): t for k, t in memory.items() if k.startswith(BASE)}
+        own, rest = split(memory, OWN)
+        kept, _ = split(rest, BASE)
         theta = sent.theta | own
         reply, kept = self.base.client(task, replace(sent, theta=theta), kept, number)
         private = [name for name in theta if name.startswith(tuple(self.prefixes))]

@@ -78,9 +78,10 @@ class Regions:
             }
         )
 
-    def value(self, client: str) -> Params:
-        """Return what a client of a region trains from."""
-        return self._at[self.of(client)].value
+    @property
+    def values(self) -> dict[str, Params]:
+        """What the clients of each region train from."""
+        return {region: at.value for region, at in self._at.items()}
 
     def step(
         self, number: int, senders: Sequence[str], updates: Sequence[Params],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging, gradient_of
-from strategies.local import Report, descend, minus, plus, scaled, zeros
+from strategies.fedavg import Averaging
+from strategies.local import Report, descend, minus, plus, sampled, scaled, zeros
 from strategies.rules import weighted_mean
 from strategies.task import LocalTask, Params
 
@@ -48,9 +48,10 @@ class Scaffold(Algorithm):
         """Return x - y with c_c^+ - c_c as extras, and remember c_c^+."""
         own, rate = memory or zeros(sent.theta), self.settings.local_lr
         correction = minus(sent.extras, own)
+        own_gradient = sampled(task, self.settings.rates, number)
 
         def gradient(at: Params, step: int) -> tuple[Params, Report]:
-            found, report = gradient_of(task, at, self.settings.rates, task.batch(number, step))
+            found, report = own_gradient(at, step)
             return plus(found, correction), report
 
         steps = sent.steps or self.settings.local_steps

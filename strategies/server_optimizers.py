@@ -99,6 +99,15 @@ def scale_of(scales: Mapping[str, float], name: str) -> float:
     return scales[max(prefixes, key=len)] if prefixes else 1.0
 
 
+def moved_of(params: Params, scales: Mapping[str, float]) -> Params:
+    """Return those of ``params`` that a step moves, sorted by name.
+
+    >>> list(moved_of({"b": torch.ones(1), "a": torch.ones(1)}, {"b": 0.0}))
+    ['a']
+    """
+    return {name: params[name] for name in sorted(params) if scale_of(scales, name)}
+
+
 def _adam(g: Tensor, moments: State, count: int) -> tuple[Tensor, State]:
     b1, b2, eps = 0.9, 0.999, 1e-8
     m = b1 * moments["m"] + (1 - b1) * g

@@ -18,7 +18,7 @@ from bayfed.seeds import stream
 from strategies.coding import Bytes, Vector, coded_sizes, gaps, indices, quantise, restore
 from strategies.flat import cut, flat, sizes
 from strategies.schema import mismatch
-from strategies.server_optimizers import scale_of
+from strategies.server_optimizers import moved_of
 from strategies.task import Params, clipped
 
 BYTES, VALUES, GAPS, ERROR = "bytes", "values", "gaps", "error"
@@ -66,7 +66,7 @@ class Uplink:
 
     def moved(self, theta: Params) -> Params:
         """Return those of ``theta`` that the server moves, sorted by name."""
-        return {name: theta[name] for name in sorted(theta) if scale_of(self.rates, name)}
+        return moved_of(theta, self.rates)
 
     def send(
         self, update: Params, memory: Params, number: int, client: str

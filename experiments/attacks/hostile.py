@@ -13,6 +13,7 @@ from clients.app import answer, app, trained
 from clients.factory import Factory
 from clients.session import Session
 from experiments.attacks.poison import backdoored, flipped
+from strategies.local import scaled
 from strategies.task import Params
 from strategies.wire import ARRAYS, CONFIG, arrays_of, pack
 
@@ -20,8 +21,8 @@ Forgery = Callable[[Params], Params]
 LARGE = 100.0
 """Factor of a scaled update."""
 FORGERIES: dict[str, Forgery] = {
-    "sign flip": lambda update: {name: -tensor for name, tensor in update.items()},
-    "scaled": lambda update: {name: -LARGE * tensor for name, tensor in update.items()},
+    "sign flip": lambda update: scaled(update, -1.0),
+    "scaled": lambda update: scaled(update, -LARGE),
     "NaN": lambda update: {n: torch.full_like(tensor, torch.nan) for n, tensor in update.items()},
 }
 """What becomes of an update."""

@@ -16,7 +16,8 @@ from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Params
 from bayfed.seeds import torch_stream
 from experiments.attacks.plant import Plant
-from strategies.server_optimizers import scale_of
+from strategies.local import gradient_of
+from strategies.server_optimizers import moved_of
 
 Inputs = tuple[Tensor, Tensor, float]
 """Supports and queries, (k, ...) and (q, ...), and the cosine of gradients that was reached."""
@@ -42,14 +43,8 @@ class Attempt:
 def gradients(plant: Plant, params: Params, batch: EpisodeBatch, graph: bool = False) -> Tensor:
     """Return the gradient of what the server moves, as one vector."""
     rates = plant.experiment.method.rates
-    moved = {n: params[n].detach().requires_grad_() for n in sorted(params) if scale_of(rates, n)}
-    loss, _ = plant.method.loss(params | moved, batch)
-    found = torch.autograd.grad(loss, list(moved.values()), create_graph=graph, allow_unused=True)
-    parts = [
-        torch.zeros_like(value).flatten() if g is None else g.flatten()
-        for value, g in zip(moved.values(), found, strict=True)
-    ]
-    return torch.cat(parts)
+    found, _ = gradient_of(plant.method.loss, params, rates, batch, graph)
+    return torch.cat([tensor.flatten() for tensor in moved_of(found, rates).values()])
 
 
 def noised(target: Tensor, clip: float, noise: float, seed: int) -> Tensor:

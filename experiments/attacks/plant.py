@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bayfed.config import Experiment
@@ -19,9 +18,9 @@ from bayfed.errors import ConfigError
 from bayfed.evaluation.system import build_system
 from bayfed.features import Encoder, Params, StoredFeatures
 from bayfed.methods import TrainableMethod
-from strategies.fedavg import gradient_of
 from strategies.flat import flat
-from strategies.server_optimizers import scale_of
+from strategies.local import gradient_of
+from strategies.server_optimizers import moved_of
 
 Vector = NDArray[np.float32]
 
@@ -62,16 +61,8 @@ class Plant:
         pools = Pools(self.pools.site, self.pools.family, tuple(good), tuple(defects))
         return EpisodeSampler(pools, self.features, self.encoder, self.experiment.episode)
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the mean loss of the episodes."""
-        return self.method.loss(params, batch)
-
-    def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
-        """Return nothing: an attacker chooses the episodes."""
-        raise NotImplementedError(f"round {round}, step {step}")
-
     def gradient(self, params: Params, batch: EpisodeBatch) -> Vector:
         """Return the gradient for what the server moves, as one vector."""
         rates = self.experiment.method.rates
-        found, _ = gradient_of(self, params, rates, batch)
-        return flat({name: found[name] for name in sorted(found) if scale_of(rates, name)})
+        found, _ = gradient_of(self.method.loss, params, rates, batch)
+        return flat(moved_of(found, rates))

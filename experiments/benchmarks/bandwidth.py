@@ -20,9 +20,8 @@ from bayfed.data.files import FileSource
 from bayfed.evaluation.summary import TRAINED, draws_by_site, interval_text, last_round
 from bayfed.evaluation.table import read_rows
 from bayfed.metrics import paired_interval
+from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
-from experiments.resolve import resolve
-from experiments.run import train_in_process
 from server import history
 from server.job import Job
 
@@ -76,12 +75,7 @@ def main(
 def _run(experiment: str, common: Sequence[str], out: Path, form: str) -> Job:
     words = [f"federation.{word}" for word in FORMS[form]]
     folder = out / form.replace(" ", "-").replace(",", "").replace("%", "percent")
-    done = (folder / "report.html").exists() or (folder / "done").exists()
-    job = resolve(experiment, [*common, *words], folder, resume=done)
-    if not done:
-        train_in_process(job)
-        (folder / "done").touch()
-    return job
+    return kept_run(experiment, [*common, *words], folder)
 
 
 def _sites(job: Job) -> dict[str, list[float]]:

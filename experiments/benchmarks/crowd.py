@@ -23,8 +23,8 @@ from bayfed.seeds import stream
 from strategies.outer import Outer
 from strategies.privacy.clients import ClientLevel
 from strategies.rules import weighted_mean
-from strategies.server_optimizers import ServerOptimizer, scale_of
-from strategies.task import Params
+from strategies.server_optimizers import ServerOptimizer, moved_of
+from strategies.task import Params, norm
 
 DIM, SHOTS, GOOD, BAD = 16, 5, 8, 8
 TESTS, QUERIES = 40, 60
@@ -115,7 +115,7 @@ def train(
     of = method()
     start = of.initial(crowd.seed)
     outer = Outer(ServerOptimizer("adam", 0.02, 0.0, RATES, rounds, 0.0))
-    at, everyone = outer.start(start), frozenset(n for n in start if scale_of(RATES, n))
+    at, everyone = outer.start(start), frozenset(moved_of(start, RATES))
     each = partial(per_client, of)
     for number in range(1, rounds + 1):
         updates = each(at.value, crowd.episodes(range(clients), number))
@@ -147,9 +147,7 @@ def usual_norm(clients: int, crowd: Crowd) -> float:
     """Return the median norm of a client's update at round 0, on which a clip can be set."""
     of = method()
     updates = per_client(of, of.initial(crowd.seed), crowd.episodes(range(clients), 0))
-    moved = [{n: t for n, t in u.items() if scale_of(RATES, n)} for u in updates]
-    norms = [float(torch.cat([t.flatten() for t in u.values()]).norm()) for u in moved]
-    return float(np.median(norms))
+    return float(np.median([norm(moved_of(update, RATES)) for update in updates]))
 
 
 def gain(before: list[float], after: list[float]) -> float:

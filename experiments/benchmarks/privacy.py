@@ -8,7 +8,6 @@ Noise is drawn from the seed, so that the numbers can be had again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -16,14 +15,14 @@ from typing import Annotated
 import torch
 import typer
 
-from bayfed.evaluation.summary import CONTROL, TRAINED, draws_by_site, last_round
+from bayfed.evaluation.summary import CONTROL, TRAINED, last_round
 from bayfed.evaluation.table import read_rows
 from experiments.benchmarks import crowd as crowds
+from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
-from experiments.resolve import resolve
-from experiments.run import train_in_process
 from server import history
 from server.job import Job
+from server.results import mean_auroc
 from strategies.privacy.accountant import Releases
 from strategies.privacy.clients import ClientLevel
 
@@ -88,7 +87,9 @@ def sites_command(
         forms["image", noise] = [f"privacy.clip={clip}", *words]
     rows = []
     for (level, noise), words in forms.items():
-        job = _run(experiment, [*common, *(f"federation.{w}" for w in words)], out, level + noise)
+        job = kept_run(
+            experiment, [*common, *(f"federation.{w}" for w in words)], out / (level + noise)
+        )
         rows.append(_cells(job, level, noise))
         print_table(console, job.out.name, COLUMNS, rows[-1:])
     print_table(console, "real sites, replace-one", COLUMNS, rows)
@@ -99,22 +100,9 @@ def _private(level: str, noise: str, delta: float) -> list[str]:
     return [f"privacy.{key}={value}" for key, value in words.items()]
 
 
-def _run(experiment: str, words: Sequence[str], out: Path, form: str) -> Job:
-    folder = out / form
-    done = (folder / "done").exists()
-    job = resolve(experiment, words, folder, resume=done)
-    if not done:
-        train_in_process(job)
-        (folder / "done").touch()
-    return job
-
-
 def _cells(job: Job, level: str, noise: str) -> tuple[str, ...]:
     rows, last = read_rows(job.results), history.read(job.history)[-1]
-    means = [
-        fmean(fmean(draws) for draws in draws_by_site(last_round(rows, arm)).values())
-        for arm in (CONTROL, TRAINED)
-    ]
+    means = [mean_auroc(last_round(rows, arm)) or 0.0 for arm in (CONTROL, TRAINED)]
     cost = [f"{last['epsilon']:.3g}", f"{last['delta']:.1e}"] if "epsilon" in last else ["", ""]
     numbers = (f"{means[0]:.4f}", f"{means[1]:.4f}", f"{means[1] - means[0]:+.4f}")
     return str(len(last["clients"])), level, noise, *cost, *numbers

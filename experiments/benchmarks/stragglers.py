@@ -10,6 +10,7 @@ the federation: a batch of episodes takes a second, at the slow plant ten.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +21,11 @@ from flwr.app import Message
 from bayfed.config import load_experiment
 from clients.app import app
 from clients.partition import client_specs
+from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import flower_identity
-from experiments.resolve import find, resolve
+from experiments.resolve import find
 from server import history
 from server.app import serve
 from server.job import Job
@@ -70,16 +72,12 @@ def main(
 def _run(
     experiment: str, common: Sequence[str], out: Path, way: str, slow: str
 ) -> list[dict[str, Any]]:
-    done = (out / way / "done").exists()
     words = [*common, *WAYS[way]]
     if way != "waits":
         settings = load_experiment(find(experiment, Path.cwd()), words)
         rounds, every = settings.federation.rounds, settings.evaluation.every
         words += [f"federation.rounds={LONGER * rounds}", f"evaluation.every={LONGER * every}"]
-    job = resolve(experiment, words, out / way, resume=done)
-    if not done:
-        _play(job, slow)
-        (out / way / "done").touch()
+    job = kept_run(experiment, words, out / way, partial(_play, slow=slow))
     return [{**line, "slow": slow} for line in history.read(job.history)]
 
 

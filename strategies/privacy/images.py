@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
-import torch
-
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError, FederationError
-from strategies.fedavg import Averaging, Update, gradient_of
+from strategies.fedavg import Averaging, Update
+from strategies.local import gradient_of, mean_of, plus, zeros
 from strategies.privacy.accountant import SENSITIVITY, gaussian_epsilon
 from strategies.privacy.noise import noised
-from strategies.server_optimizers import scale_of
+from strategies.server_optimizers import moved_of
 from strategies.task import LocalTask, Params, clipped
 
 
@@ -111,24 +110,23 @@ class ImageLevel:
                 f"with {spent:.3g}"
             )
         total, reports = self._sum(task, theta, settings, number)
-        moved = frozenset(name for name in theta if scale_of(settings.rates, name))
+        moved = frozenset(moved_of(theta, settings.rates))
         key = ("image", number, task.name)
         total = noised(total, self.noise * self.clip, moved, key, self.seed)
-        metrics = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
         mean = {name: value / len(reports) for name, value in total.items()}
-        return Update(mean, len(reports), {**metrics, "epsilon": spent, "epsilon_next": after})
+        metrics = {**mean_of(reports), "epsilon": spent, "epsilon_next": after}
+        return Update(mean, len(reports), metrics)
 
     def _sum(
         self, task: LocalTask, theta: Params, settings: Averaging, number: int
     ) -> tuple[Params, list[Mapping[str, float]]]:
-        total = {name: torch.zeros_like(value) for name, value in theta.items()}
+        total = zeros(theta)
         reports: list[Mapping[str, float]] = []
         for step in range(settings.local_steps):
             batch = task.batch(number, step)
             for i in range(len(batch)):
                 episode = batch[i : i + 1]
-                gradient, report = gradient_of(task, theta, settings.rates, episode)
-                gradient = clipped(gradient, self.clip)
-                total = {name: value + gradient[name] for name, value in total.items()}
+                gradient, report = gradient_of(task.loss, theta, settings.rates, episode)
+                total = plus(total, clipped(gradient, self.clip))
                 reports.append(report)
         return total, reports

@@ -53,12 +53,12 @@ def test_regions_go_their_own_way_until_they_meet() -> None:
     updates = [{"w": torch.tensor([x])} for x in (-2.0, -4.0, -20.0)]
     mean = built.step(1, ["a", "b", "c"], updates, [1, 1, 1], weighted_mean)
     # n: 0 + .5 * 3 = 1.5, s: 0 + .5 * 20 = 10; two episodes to one
-    assert built.value("a")["w"].item() == pytest.approx(1.5)
-    assert built.value("c")["w"].item() == pytest.approx(10.0)
+    assert built.values["n"]["w"].item() == pytest.approx(1.5)
+    assert built.values["s"]["w"].item() == pytest.approx(10.0)
     assert mean.value["w"].item() == pytest.approx((2 * 1.5 + 10) / 3)
     mean = built.step(2, ["a", "b", "c"], updates, [1, 1, 1], weighted_mean)
     assert mean.value["w"].item() == pytest.approx((2 * 3 + 20) / 3)
-    assert torch.equal(built.value("a")["w"], built.value("c")["w"])
+    assert torch.equal(built.values["n"]["w"], built.values["s"]["w"])
 
 
 def test_a_region_nobody_answered_for_does_not_pull_the_mean() -> None:
