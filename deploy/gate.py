@@ -4,6 +4,9 @@ All interfaces of a SuperLink listen on one port, and whoever reaches its contro
 register nodes and submit runs. So the SuperLink listens on loopback, and this small reverse proxy
 in front of it lets through the paths of the Fleet API that a registered node uses. Nodes sign their
 requests themselves; the signature goes through as it is, and the SuperLink judges it.
+
+A node without a message asks again after three seconds only. So a question to which the SuperLink
+has no message yet is kept open here, and asked anew until there is one.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import asyncio
 import logging
 import ssl
+import time
 from pathlib import Path
 
 import httpx
@@ -40,7 +44,12 @@ CALLS = frozenset(
     }
 )
 """What a registered node calls; it neither registers nor removes itself."""
+PULL = "pull-messages"
 HEALTH = "/health"
+HOLD = 15.0
+"""Seconds for which a question is kept open; a node gives it up after 30."""
+LOOK, SPREAD = 0.25, 0.01
+"""Seconds between two looks for a message, and by how much each open question lengthens them."""
 _HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "upgrade"})
 """Headers that concern one connection only (RFC 9110, section 7.6.1)."""
 _LENGTHS = frozenset({"content-length", "transfer-encoding", "content-encoding"})
@@ -60,6 +69,7 @@ class Gate:
     def __init__(self, client: httpx.AsyncClient, largest: int) -> None:
         self.client, self.largest = client, largest
         self._told: set[tuple[str, str]] = set()
+        self._open = 0
 
     async def pass_on(self, request: Request) -> Response:
         """Return the SuperLink's answer to a call of a node."""
@@ -74,10 +84,32 @@ class Gate:
         headers = [(k, v) for k, v in request.headers.items() if k not in _HOP | _LENGTHS]
         try:
             answer = await self.client.post(FLEET + call, content=body, headers=headers)
+            if call == PULL and _is_empty(answer):
+                answer = await self._hold(request, body, headers)
         except httpx.TransportError:
             return PlainTextResponse("the SuperLink is away", 503)
         kept = {k: v for k, v in answer.headers.items() if k not in _HOP | _LENGTHS}
         return Response(answer.content, answer.status_code, kept)
+
+    async def _hold(
+        self, request: Request, body: bytes, headers: list[tuple[str, str]]
+    ) -> httpx.Response:
+        """Return the SuperLink's answer as soon as it holds a message.
+
+        Nothing is taken for a node that has hung up.
+        """
+        until = time.monotonic() + HOLD
+        self._open += 1
+        try:
+            while True:
+                await asyncio.sleep(LOOK + SPREAD * self._open)
+                if await request.is_disconnected():
+                    return httpx.Response(200)
+                answer = await self.client.post(FLEET + PULL, content=body, headers=headers)
+                if not _is_empty(answer) or time.monotonic() > until:
+                    return answer
+        finally:
+            self._open -= 1
 
     async def refuse(self, request: Request) -> Response:
         """Answer as if there were nothing."""
@@ -107,6 +139,11 @@ class Gate:
         if (sender, what) not in self._told and len(self._told) < _REMEMBERED:
             self._told.add((sender, what))
             log.warning("refused: %s from %s", what, sender)
+
+
+def _is_empty(answer: httpx.Response) -> bool:
+    """Say whether an answer is a message without fields, which protobuf writes as no bytes."""
+    return answer.is_success and not answer.content
 
 
 class TooLargeError(Exception):
@@ -149,6 +186,7 @@ async def serve(folder: FederationFolder) -> None:
             access_log=False,
             server_header=False,
             lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         await uvicorn.Server(config).serve()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from deploy.gate import CALLS, Gate, application
+from deploy.gate import CALLS, PULL, Gate, application
 
 LARGEST = 1000
 seen: list[Request] = []
@@ -109,3 +110,55 @@ def test_who_is_refused_is_logged_once(gate: TestClient, caplog: pytest.LogCaptu
         "refused: POST '/v1/control/start-run' from testclient"
     ]
     assert "secret-word" not in caplog.text
+
+
+def waiting(messages: list[bytes]) -> tuple[Gate, list[bytes]]:
+    """Return a gate to a SuperLink that answers ``messages`` in turn, and what it was asked."""
+    asked: list[bytes] = []
+
+    async def pull(request: Request) -> Response:
+        asked.append(await request.body())
+        return Response(messages.pop(0))
+
+    backend = Starlette(routes=[Route("/{path:path}", pull, methods=["POST"])])
+    transport = httpx.ASGITransport(backend)
+    client = httpx.AsyncClient(transport=transport, base_url="https://127.0.0.1:1")
+    return Gate(client, LARGEST), asked
+
+
+def test_a_question_stays_open_until_there_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.gate.LOOK", 0.0)
+    gate, asked = waiting([b"", b"", b"message"])
+    client = TestClient(application(gate), base_url="https://fed.example")
+    assert client.post(f"/v1/fleet/{PULL}", content=b"signed").content == b"message"
+    assert asked == [b"signed"] * 3
+    # Other calls may well have empty answers.
+    gate, asked = waiting([b"", b"message"])
+    client = TestClient(application(gate), base_url="https://fed.example")
+    assert client.post("/v1/fleet/push-messages", content=b"signed").content == b""
+
+
+def test_a_question_without_a_message_is_answered_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deploy.gate.HOLD", 0.0)
+    gate, asked = waiting([b"", b""])
+    client = TestClient(application(gate), base_url="https://fed.example")
+    assert client.post(f"/v1/fleet/{PULL}", content=b"signed").content == b""
+    assert len(asked) == 2
+
+
+def test_nothing_is_taken_for_a_node_that_has_hung_up() -> None:
+    gate, asked = waiting([b"", b"message"])
+    events: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"signed", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return events.pop(0) if len(events) > 1 else events[0]
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    request = Request({**scope, "path_params": {"call": PULL}}, receive)
+    assert asyncio.run(gate.pass_on(request)).body == b""
+    assert asked == [b"signed"]
