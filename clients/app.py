@@ -16,29 +16,34 @@ from clients import secure
 from clients.local import simulated
 from clients.memory import Memory
 from clients.session import Session, identity, read
+from strategies.algorithm import Sent
+from strategies.averaging import Averaging
+from strategies.build import algorithm_of
 from strategies.downlink import receive
-from strategies.fedavg import Averaging, local_update
 from strategies.privacy.clients import ClientLevel
 from strategies.privacy.images import ImageLevel
 from strategies.secure.averaging import summand
-from strategies.task import norm
+from strategies.task import Params, norm
 from strategies.uplink import Uplink
 from strategies.wire import (
     ARRAYS,
     CALIBRATION,
     ERROR,
+    EXTRAS,
     INFO,
     METRICS,
     WEIGHT,
     arrays_of,
     pack,
+    steps_of,
 )
 
 if TYPE_CHECKING:
     from clients.factory import Factory
 
 log = logging.getLogger("bayfed.client")
-UPLINK, DOWNLINK = "uplink", "downlink"
+UPLINK, DOWNLINK, OWN = "uplink", "downlink", "own"
+"""Where the memories of a client's parts stand."""
 app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
 
@@ -132,7 +137,8 @@ def calibrate(message: Message, context: Context) -> Message:
 
     def work(session: Session, message: Message) -> RecordDict:
         pooled = arrays_of(message, CALIBRATION)
-        sums = session.factory().calibrate(arrays_of(message), pooled)
+        theta = evaluated(session, message, context)
+        sums = session.factory().calibrate(theta, pooled)
         return secure.added(session, context, message, sums)
 
     return answer(message, context, work)
@@ -159,19 +165,30 @@ def trained(session: Session, factory: Factory, message: Message, context: Conte
     if images is not None:
         update = images.update(factory, theta, settings, number)
     else:
-        update = local_update(factory, theta, settings, number)
+        asked = Sent(theta, arrays_of(message, EXTRAS), steps_of(message))
+        algorithm = algorithm_of(experiment)
+        update, memory[OWN] = algorithm.client(factory, asked, memory[OWN], number)
     sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
     if private is not None:
         sent = private.share(sent, frozenset(sent), number, factory.name)
     hidden = experiment.federation.secure
     if hidden is not None:
         clip = None if private is not None and private.shares else hidden.clip
-        part = summand(sent, update.episodes, update.metrics, clip, settings.most)
+        part = summand(sent, int(update.weight), update.metrics, clip, settings.most)
         return secure.masked(session, context, message, part)
     # Where the client adds noise, the norm of what is under it would go past the noise.
     told = sent if private is not None and private.shares else update.tensors
-    metrics = {**update.metrics, WEIGHT: update.episodes, "update_norm": norm(told)}
-    return RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
+    metrics = {**update.metrics, WEIGHT: int(update.weight), "update_norm": norm(told)}
+    content = RecordDict({ARRAYS: pack(sent), METRICS: MetricRecord({**metrics})})
+    if update.extras:
+        content[EXTRAS] = pack(update.extras)
+    return content
+
+
+def evaluated(session: Session, message: Message, context: Context) -> Params:
+    """Return what the client works with where the server sent the parameters in ``message``."""
+    own = Memory(context, session.client)[OWN]
+    return algorithm_of(session.experiment).personal(arrays_of(message), own)
 
 
 @app.evaluate()
@@ -180,7 +197,8 @@ def evaluate(message: Message, context: Context) -> Message:
 
     def work(session: Session, message: Message) -> RecordDict:
         calibration = arrays_of(message, CALIBRATION)
-        rows = session.factory().evaluate(arrays_of(message), calibration)
+        theta = evaluated(session, message, context)
+        rows = session.factory().evaluate(theta, calibration)
         return RecordDict(
             {
                 METRICS: MetricRecord({WEIGHT: max(1, len(rows))}),

@@ -19,6 +19,7 @@ from bayfed.errors import CheckpointError, ConfigError, FederationError
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
+from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
@@ -28,8 +29,10 @@ from server.ledger import line_of
 from server.privacy import Guard
 from server.roster import check_held_out, enrol, refresh, sample
 from server.secure import SecureSums, Summed
+from strategies.averaging import Averaging
+from strategies.build import algorithm_of
 from strategies.downlink import Downlink
-from strategies.fedavg import Averaging, MetaFedAvg
+from strategies.fedavg import MEASURED, MetaFedAvg
 from strategies.outer import Outer
 from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
@@ -142,7 +145,17 @@ class Federation:
             self.settings.defence,
             Regions(self.settings.regions, outer),
             ClientLevel.of(self.experiment),
+            algorithm_of(self.experiment),
+            self._steps,
         )
+
+    def _steps(self, name: str) -> int | None:
+        """Return how many local steps a client takes, ``None`` where all take as many."""
+        server = self.settings.server
+        if not server.unequal:
+            return None
+        slow = stream(self.experiment.seed, "speed", name).uniform()
+        return max(1, round(server.local_steps * (1 - server.unequal * slow)))
 
     def _clients(self) -> int:
         return len(self.problem.client_specs(self.experiment))
@@ -356,7 +369,7 @@ class Federation:
             results.append(self.job.results, measured.rows)
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
-        line["update_norm"] = None if trained is None else self.strategy.update_norm
+        line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)

@@ -34,7 +34,7 @@ class Reply:
 
     Attributes:
         tensors: Its update g_c, a gradient or theta - theta_c.
-        weight: n_c, not below 0.
+        weight: n_c, in episodes.
         metrics: The means over its local steps.
         extras: Further tensors of the algorithm.
     """
@@ -54,12 +54,14 @@ class Received:
         replies: By the name of the client.
         clients: How many there are, sampled or not.
         rule: From updates and weights to one update.
+        steps: Local steps that were asked of single clients; the others took those of the settings.
     """
 
     number: int
     replies: Mapping[str, Reply]
     clients: int
     rule: Rule = weighted_mean
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def weights(self) -> list[float]:
@@ -103,6 +105,14 @@ class Algorithm(ABC):
     def send(self, theta: Params, memory: Params, client: str) -> Sent:  # noqa: ARG002
         """Return what ``client`` is sent."""
         return Sent(theta)
+
+    def extras(self, theta: Params) -> Params:  # noqa: ARG002
+        """Return tensors of the names, shapes and types that the extras of a reply must have."""
+        return {}
+
+    def personal(self, theta: Params, memory: Params) -> Params:  # noqa: ARG002
+        """Return what a client that remembers ``memory`` works with when it is sent ``theta``."""
+        return theta
 
     def server(self, received: Received, memory: Params) -> tuple[Params, Params]:
         """Return the pseudo-gradient, and what the server remembers from now on."""

@@ -1,17 +1,64 @@
-"""FedSGD and FedAvg as a pair of halves."""
+"""FedSGD and FedAvg: their settings, and the pair of halves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
+from bayfed.config import Experiment
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging, local_update
+from strategies.local import Report, mean_of, minus, plus, sampled, scaled, zeros
 from strategies.task import LocalTask, Params
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """The parameters of federated averaging, with their symbols in the papers.
+
+    References:
+        McMahan et al., Communication-Efficient Learning, 2017, Algorithm 1 (E, B, eta);
+        Reddi et al., Adaptive Federated Optimization, 2021, Algorithm 1 (K, eta_l, eta).
+    """
+
+    aggregate: Literal["gradient", "parameters"] = "gradient"
+    local_steps: int = 1
+    """K: local steps (parameters), or batches averaged (gradient)."""
+    local_lr: float = 0.01
+    """eta_l: learning rate of a local step."""
+    episodes: int = 1
+    """B: episodes of one batch."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
+
+    @property
+    def most(self) -> int:
+        """K B, the largest weight of an update."""
+        return self.local_steps * self.episodes
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Averaging:
+        """Return the parameters that ``experiment`` asks for."""
+        server = experiment.federation.server
+        return cls(
+            aggregate=server.aggregate,
+            local_steps=server.local_steps,
+            local_lr=server.local_lr,
+            episodes=experiment.federation.episodes,
+            rates=experiment.method.rates,
+        )
+
+
+@dataclass(frozen=True)
 class Average(Algorithm):
-    """FedSGD (``aggregate="gradient"``) or FedAvg (``"parameters"``): the mean of the updates.
+    r"""FedSGD (``aggregate="gradient"``) or FedAvg (``"parameters"``): the mean of the updates.
+
+    .. math::
+        g_c = \frac{1}{K} \sum_{k=1}^{K} \nabla f_c(\theta; \xi_k), \quad \text{or} \quad
+        g_c = \theta - \theta_c, \; K \text{ times } \theta_c \leftarrow \theta_c - \eta_l
+        \nabla f_c(\theta_c; \xi_k) \text{ from } \theta
+
+    :math:`f_c` is the client's loss on a batch :math:`\xi_k` of B episodes; :math:`n_c = K B`.
 
     Source: McMahan et al., Communication-Efficient Learning, 2017, Algorithm 1.
 
@@ -24,7 +71,17 @@ class Average(Algorithm):
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
-        """Return what :func:`~strategies.fedavg.local_update` gives."""
-        steps = sent.steps or self.settings.local_steps
-        update = local_update(task, sent.theta, replace(self.settings, local_steps=steps), number)
-        return Reply(update.tensors, update.episodes, update.metrics), memory
+        """Return g_c."""
+        of, steps = self.settings, sent.steps or self.settings.local_steps
+        theta, total = sent.theta, zeros(sent.theta)
+        gradient_at, reports = sampled(task, of.rates, number), list[Report]()
+        for step in range(steps):
+            gradient, report = gradient_at(theta, step)
+            reports.append(report)
+            if of.aggregate == "parameters":
+                gradient = scaled(gradient, of.local_lr)
+                theta = minus(theta, gradient)
+            total = plus(total, gradient)
+        if of.aggregate == "gradient":
+            total = {name: value / steps for name, value in total.items()}
+        return Reply(total, steps * of.episodes, mean_of(reports)), memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from bayfed.evaluation.checkpoint import added, flat, nested
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.averaging import Average
-from strategies.fedavg import Averaging
+from strategies.averaging import Average, Averaging
 from strategies.local import minus, plus, zeros
 from strategies.task import LocalTask, Params
 
@@ -119,7 +118,7 @@ class Clustered(Algorithm):
             # Who was not heard stays where it is, while theta moves.
             step = zeros(mean)
             if own:
-                heard = Received(received.number, own, received.clients, received.rule)
+                heard = replace(received, replies=own)
                 step = heard.together([reply.tensors for reply in own.values()])
             offsets[cluster] = plus(offset, minus(step, mean), -self.rate)
         return flat({OF: parts[OF], OFFSET: flat(offsets)})

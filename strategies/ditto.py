@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.averaging import Average
-from strategies.fedavg import Averaging
+from strategies.averaging import Average, Averaging
 from strategies.local import descend, pulled, sampled
 from strategies.task import LocalTask, Params
 
@@ -34,6 +33,10 @@ class Ditto(Algorithm):
     pull: float = 0.1
     steps: int = 1
     rate: float = 0.01
+
+    def personal(self, theta: Params, memory: Params) -> Params:
+        """Return the client's own model."""
+        return memory or theta
 
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int

@@ -1,111 +1,57 @@
-"""Federated averaging of meta-parameters: client half and server half."""
+"""A federated algorithm as a Flower strategy: messages, checks and the step of the server."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from bayfed.config import Experiment
 from bayfed.config.updates import Defence
 from bayfed.config.updates import Regions as RegionSettings
 from bayfed.errors import FederationError
+from strategies.algorithm import Algorithm, Received, Reply
+from strategies.averaging import Average, Averaging
 from strategies.downlink import Downlink
-from strategies.local import Report, mean_of, minus, plus, sampled, scaled, zeros
+from strategies.local import minus
 from strategies.outer import Iterate, Outer, split
 from strategies.personal import Residuals
 from strategies.privacy.clients import ClientLevel
 from strategies.regions import Regions
 from strategies.rules import rule_of
+from strategies.schema import mismatch
 from strategies.server_optimizers import State
-from strategies.task import LocalTask, Params, norm
+from strategies.spread import spread
+from strategies.task import Params, norm
 from strategies.uplink import Uplink
-from strategies.wire import ARRAYS, WEIGHT, Cohort, Member, arrays_of, instruction, metrics_of, pack
+from strategies.wire import (
+    ARRAYS,
+    EXTRAS,
+    STEPS,
+    WEIGHT,
+    Cohort,
+    Member,
+    arrays_of,
+    instruction,
+    metrics_of,
+    pack,
+)
 
-PERSONAL, DOWNLINK, REGIONS = "personal/", "downlink/", "regions/"
+PERSONAL, DOWNLINK, REGIONS, ALGORITHM = "personal/", "downlink/", "regions/", "algorithm/"
 """Where the memories of the server's parts stand."""
 
-
-@dataclass(frozen=True)
-class Averaging:
-    """The parameters of federated averaging, with their symbols in the papers.
-
-    References:
-        McMahan et al., Communication-Efficient Learning, 2017, Algorithm 1 (E, B, eta);
-        Reddi et al., Adaptive Federated Optimization, 2021, Algorithm 1 (K, eta_l, eta).
-    """
-
-    aggregate: Literal["gradient", "parameters"] = "gradient"
-    local_steps: int = 1
-    """K: local steps (parameters), or batches averaged (gradient)."""
-    local_lr: float = 0.01
-    """eta_l: learning rate of a local step."""
-    episodes: int = 1
-    """B: episodes of one batch."""
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
-
-    @property
-    def most(self) -> int:
-        """K B, the largest weight of an update."""
-        return self.local_steps * self.episodes
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Averaging:
-        """Return the parameters that ``experiment`` asks for."""
-        server = experiment.federation.server
-        return cls(
-            aggregate=server.aggregate,
-            local_steps=server.local_steps,
-            local_lr=server.local_lr,
-            episodes=experiment.federation.episodes,
-            rates=experiment.method.rates,
-        )
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a client returns: its update g_c, its weight n_c in episodes, and metrics."""
-
-    tensors: Params
-    episodes: int
-    metrics: dict[str, float]
-
-
-def local_update(task: LocalTask, theta: Params, settings: Averaging, number: int) -> Update:
-    """Return the client half of a round.
-
-    - gradient:   g_c = 1/K sum_k grad f_c(theta; xi_k)
-    - parameters: theta_c = theta; K times theta_c <- theta_c - eta_l grad f_c(theta_c; xi_k);
-      g_c = theta - theta_c
-
-    f_c is the client's loss on a batch xi_k of B episodes; n_c = K B.
-    """
-    current = theta
-    total, gradient_at = zeros(theta), sampled(task, settings.rates, number)
-    reports: list[Report] = []
-    for step in range(settings.local_steps):
-        gradient, report = gradient_at(current, step)
-        reports.append(report)
-        if settings.aggregate == "parameters":
-            gradient = scaled(gradient, settings.local_lr)
-            current = minus(current, gradient)
-        total = plus(total, gradient)
-    if settings.aggregate == "gradient":
-        total = {name: value / settings.local_steps for name, value in total.items()}
-    return Update(total, settings.local_steps * settings.episodes, mean_of(reports))
+MEASURED = ("update_norm", "drift", "cosine")
+"""What is seen of the updates of a round."""
 
 
 class MetaFedAvg(FedAvg):
-    """The server half: g = sum_c n_c g_c / sum_c n_c, clipped, then one optimiser step.
+    """What an algorithm makes of the updates, clipped, then one optimiser step.
 
-    Another rule than the mean can make g of the clients' updates g_c; n_c are their episodes.
+    Without another algorithm that is g = sum_c n_c g_c / sum_c n_c, or what another rule than the
+    mean makes of the clients' updates g_c; n_c are their episodes.
 
     The loop, the quorum and the checkpoints belong to the server; the clients of a
     round are named by ``cohort``, so that no global random state takes part.
@@ -124,6 +70,8 @@ class MetaFedAvg(FedAvg):
         defence: How they are taken.
         regions: Servers between the clients and this one.
         private: How they are averaged where no client is to be told from the mean.
+        algorithm: Its two halves; the mean without one.
+        steps: How many local steps a client takes; those of the settings without it.
     """
 
     def __init__(
@@ -138,11 +86,16 @@ class MetaFedAvg(FedAvg):
         defence: Defence | None = None,
         regions: Regions | None = None,
         private: ClientLevel | None = None,
+        algorithm: Algorithm | None = None,
+        steps: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         super().__init__(weighted_by_key=WEIGHT)
         self.uplink, self.downlink = uplink or Uplink(), downlink or Downlink()
         self.defence, self.private = defence or Defence(), private
         self.settings, self.outer = settings, outer
+        self.algorithm, self.steps = algorithm or Average(settings), steps
+        self.state: Params = {}
+        self.spread: tuple[float, float] | None = None
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
         self.regions = regions or Regions(RegionSettings(), outer)
@@ -170,6 +123,8 @@ class MetaFedAvg(FedAvg):
         own, state = split(memory or {}, PERSONAL)
         sent, state = split(state, DOWNLINK)
         regional, state = split(state, REGIONS)
+        kept, state = split(state, ALGORITHM)
+        self.state = self.algorithm.start(theta) if memory is None else kept
         self.shared = self.outer.start(theta) if memory is None else Iterate.resumed(theta, state)
         self.residuals.restore(theta, personal or {}, own)
         self.downlink.restore(sent)
@@ -181,7 +136,8 @@ class MetaFedAvg(FedAvg):
         own = {f"{PERSONAL}{name}": tensor for name, tensor in self.residuals.memory.items()}
         sent = {f"{DOWNLINK}{name}": tensor for name, tensor in self.downlink.memory.items()}
         regional = {f"{REGIONS}{name}": tensor for name, tensor in self.regions.memory.items()}
-        return self.shared.memory | own | sent | regional
+        kept = {f"{ALGORITHM}{name}": tensor for name, tensor in self.state.items()}
+        return self.shared.memory | own | sent | regional | kept
 
     def configure_train(
         self,
@@ -194,16 +150,27 @@ class MetaFedAvg(FedAvg):
         if self.regions:
             regional = {region: pack(value) for region, value in self.regions.values.items()}
             return [
-                instruction(m, "train", {ARRAYS: regional[self.regions.of(m.name)]}, config)
+                self._asked(m, {ARRAYS: regional[self.regions.of(m.name)]}, config)
                 for m in self.cohort(server_round)
             ]
         value = self.downlink.prepare(self.shared.value, server_round)
         shared = arrays if value is self.shared.value else pack(value)
-        full = _each(shared, value, self.residuals.trained)
-        return [
-            instruction(m, "train", self.downlink.records(m, full(m)), config)
-            for m in self.cohort(server_round)
-        ]
+        packed, messages = _Packed(value, shared), []
+        for member in self.cohort(server_round):
+            sent = self.algorithm.send(value, self.state, member.name)
+            theta = self.residuals.trained(sent.theta, member.name)
+            records = self.downlink.records(member, packed(theta))
+            if sent.extras:
+                records[EXTRAS] = packed(sent.extras)
+            messages.append(self._asked(member, records, config))
+        return messages
+
+    def _asked(
+        self, member: Member, records: Mapping[str, ArrayRecord], config: ConfigRecord
+    ) -> Message:
+        steps = self.steps(member.name)
+        asked = config if steps is None else ConfigRecord({**config, STEPS: steps})
+        return instruction(member, "train", records, asked)
 
     def configure_evaluate(
         self,
@@ -219,14 +186,24 @@ class MetaFedAvg(FedAvg):
 
     def evaluated(self, arrays: ArrayRecord) -> Callable[[Member], ArrayRecord]:
         """Return what a member is evaluated with; ``arrays`` is for those without a residual."""
-        return _each(arrays, self.shared.learned, self.residuals.evaluated)
+        theta = self.shared.learned
+        packed = _Packed(theta, arrays)
+
+        def of(member: Member) -> ArrayRecord:
+            sent = self.algorithm.send(theta, self.state, member.name)
+            return packed(self.residuals.evaluated(sent.theta, member.name))
+
+        return of
 
     def refusal(self, server_round: int, reply: Message) -> str | None:
         """Return why the update in ``reply`` must not be averaged, or ``None``."""
         try:
             self._update(server_round, reply)
+            extras = arrays_of(reply, EXTRAS)
         except FederationError as error:
             return str(error)
+        if reason := mismatch(extras, self.algorithm.extras(self.shared.value)):
+            return f"extras: {reason}"
         metrics = metrics_of(reply)
         episodes, most = metrics.get(WEIGHT, 0), self.settings.most
         if not 0 < episodes <= most:
@@ -289,13 +266,18 @@ class MetaFedAvg(FedAvg):
             self.shared = self.regions.step(server_round, senders, updates, weights, rule)
             mean = minus(before, self.shared.value)
         else:
-            mean = (
-                rule(updates, weights)
-                if self.private is None
-                else self.private.mean(updates, *self._released(server_round))
-            )
+            if self.private is not None:
+                mean = self.private.mean(updates, *self._released(server_round))
+            else:
+                extras = [arrays_of(reply, EXTRAS) for reply in replies]
+                parts = zip(updates, weights, reports, extras, strict=True)
+                sent = dict(zip(senders, (Reply(*part) for part in parts), strict=True))
+                asked = {name: steps for name in sent if (steps := self.steps(name)) is not None}
+                clients = self._population(server_round)
+                received = Received(server_round, sent, clients, rule, asked)
+                mean, self.state = self.algorithm.server(received, self.state)
             self.shared = self.outer.step(self.shared, mean)
-        self.update_norm = norm(mean)
+        self.update_norm, self.spread = norm(mean), spread(updates)
         self.downlink.answered(
             {name for name, number in zip(senders, born, strict=True) if number == server_round}
         )
@@ -307,6 +289,16 @@ class MetaFedAvg(FedAvg):
             {"loss": loss, "update_norm": self.update_norm}
         )
 
+    def measured(self) -> dict[str, float]:
+        """Return what is seen of the updates of the last round.
+
+        Drift and cosine are those of :func:`~strategies.spread.spread`, nan where single
+        updates are not seen, the cosine also where there is only one.
+        """
+        # The last digits of a sum depend on where in memory its terms are.
+        drift, cosine = (float(f"{x:.9g}") for x in self.spread or (math.nan, math.nan))
+        return dict(zip(MEASURED, (self.update_norm, drift, cosine), strict=True))
+
     def take(self, server_round: int, payload: Params, senders: Sequence[str]) -> None:
         """Take one step along the mean of what ``senders`` sent, of which only that is known.
 
@@ -317,23 +309,26 @@ class MetaFedAvg(FedAvg):
         if self.private is not None:
             total = {name: len(senders) * value for name, value in mean.items()}
             mean = self.private.noised_mean(total, *self._released(server_round))
-        self.update_norm = norm(mean)
+        self.update_norm, self.spread = norm(mean), None
         self.shared = self.outer.step(self.shared, mean)
         self.downlink.answered(set(senders))
 
     def _released(self, server_round: int) -> tuple[int, frozenset[str], int]:
         """Return how many clients there are, which tensors are noised, and the round."""
-        population = sum(member.trains for member in self.everyone(server_round))
-        return population, frozenset(self.uplink.moved(self.shared.value)), server_round
+        moved = frozenset(self.uplink.moved(self.shared.value))
+        return self._population(server_round), moved, server_round
+
+    def _population(self, server_round: int) -> int:
+        return sum(member.trains for member in self.everyone(server_round))
 
 
-def _each(
-    arrays: ArrayRecord, theta: Params, personal: Callable[[Params, str], Params]
-) -> Callable[[Member], ArrayRecord]:
-    """Return what each member is sent: ``arrays`` of ``theta``, or what is personal instead."""
+class _Packed:
+    """Tensors as records, each set packed once: most clients are sent the same."""
 
-    def of(member: Member) -> ArrayRecord:
-        own = personal(theta, member.name)
-        return arrays if own is theta else pack(own)
+    def __init__(self, theta: Params, arrays: ArrayRecord) -> None:
+        self._of = {id(theta): (theta, arrays)}
 
-    return of
+    def __call__(self, tensors: Params) -> ArrayRecord:
+        if id(tensors) not in self._of:
+            self._of[id(tensors)] = (tensors, pack(tensors))
+        return self._of[id(tensors)][1]

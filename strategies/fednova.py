@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.local import descend, minus, sampled, scaled
 from strategies.task import LocalTask, Params
-
-STEPS = "tau"
 
 
 @dataclass(frozen=True)
@@ -37,18 +33,17 @@ class FedNova(Algorithm):
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:
-        """Return (x - y) / tau with tau as an extra."""
+        """Return (x - y) / tau."""
         gradient = sampled(task, self.settings.rates, number)
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
         update = scaled(minus(sent.theta, at), 1 / steps)
-        tau = {STEPS: torch.tensor(float(steps), dtype=torch.float64)}
-        return Reply(update, self.settings.episodes, report, tau), memory
+        return Reply(update, self.settings.episodes, report), memory
 
     def server(self, received: Received, memory: Params) -> tuple[Params, Params]:
         """Return tau_eff times what the rule makes of the normalised updates."""
         pseudo, memory = super().server(received, memory)
-        replies, weights = received.replies.values(), received.weights
-        taus = [float(reply.extras[STEPS]) for reply in replies]
+        weights, usual = received.weights, self.settings.local_steps
+        taus = [received.steps.get(name, usual) for name in received.replies]
         effective = sum(n * tau for n, tau in zip(weights, taus, strict=True)) / sum(weights)
         return scaled(pseudo, effective), memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.local import descend, minus, pulled, sampled
 from strategies.task import LocalTask, Params
 

@@ -11,7 +11,7 @@ from torch.func import grad, grad_and_value, vmap
 
 from bayfed.errors import ConfigError
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.local import Report, descend, minus, plus, scaled, zeros
 from strategies.server_optimizers import moved_of
 from strategies.task import LocalTask, Params

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Reply, Sent
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.local import Report, descend, minus, pulled, sampled, scaled
 from strategies.task import LocalTask, Params
 
@@ -34,6 +34,10 @@ class PFedMe(Algorithm):
     pull: float = 1.0
     steps: int = 5
     rate: float = 0.05
+
+    def personal(self, theta: Params, memory: Params) -> Params:
+        """Return the client's own model."""
+        return memory or theta
 
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int

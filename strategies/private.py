@@ -54,6 +54,15 @@ class Private(Algorithm):
         """Return what the base sends."""
         return self.base.send(theta, memory, client)
 
+    def extras(self, theta: Params) -> Params:
+        """Return those of the base."""
+        return self.base.extras(theta)
+
+    def personal(self, theta: Params, memory: Params) -> Params:
+        """Return the shared parameters with the client's own."""
+        own, _ = split(memory, OWN)
+        return theta | own
+
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int
     ) -> tuple[Reply, Params]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.local import Report, descend, minus, plus, sampled, scaled, zeros
 from strategies.rules import weighted_mean
 from strategies.task import LocalTask, Params
@@ -41,6 +41,10 @@ class Scaffold(Algorithm):
     def send(self, theta: Params, memory: Params, client: str) -> Sent:  # noqa: ARG002
         """Return x and c."""
         return Sent(theta, memory)
+
+    def extras(self, theta: Params) -> Params:
+        """Return what c_c^+ - c_c is like."""
+        return theta
 
     def client(
         self, task: LocalTask, sent: Sent, memory: Params, number: int

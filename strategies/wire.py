@@ -16,15 +16,18 @@ from strategies.task import Params
 
 CODE = ("bayfed", "clients", "strategies")
 """The packages that server and clients must hold in the same version."""
-ARRAYS, CHANGE, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
+ARRAYS, CHANGE, EXTRAS, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
     "arrays",
     "change",
+    "extras",
     "calibration",
     "metrics",
     "config",
     "info",
     "error",
 )
+STEPS = "steps"
+"""The instruction's word on local steps."""
 WEIGHT = "num-examples"
 """The metric that weighs a reply: episodes."""
 MAX_BYTES = 512 * 2**20
@@ -125,6 +128,12 @@ def instruction(
     """
     addressed = ConfigRecord({**config, "client": member.client})
     return Message(RecordDict({**records, CONFIG: addressed}), member.node, kind)
+
+
+def steps_of(message: Message) -> int | None:
+    """Return how many local steps a message asks of this client, ``None`` if it says nothing."""
+    steps = message.content.config_records.get(CONFIG, ConfigRecord()).get(STEPS)
+    return steps if isinstance(steps, int) and steps > 0 else None
 
 
 def arrays_of(message: Message, key: str = ARRAYS) -> Params:

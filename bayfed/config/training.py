@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
+from bayfed.config.algorithms import LOCAL, Algorithm, Average
 from bayfed.config.privacy import Privacy
 from bayfed.config.settings import Count, Positive, Settings
 from bayfed.config.updates import Defence, Downlink, Regions, Secure, Uplink
@@ -51,6 +52,8 @@ class Server(Settings):
     aggregate: Literal["gradient", "parameters"] = "gradient"
     local_steps: Count = 1
     local_lr: Positive = 0.01
+    unequal: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How unlike clients are in speed: each takes from 1 - unequal to all of the local steps."""
     optimizer: Literal["sgd", "adam", "yogi"] = "adam"
     lr: Positive = 1e-3
     decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -61,6 +64,13 @@ class Server(Settings):
     memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """What is learned is the mean of the iterates, each round weighing this much less than the one
     after it; 0 = the last iterate."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is the update times the rate, and nothing else."""
+        return self.optimizer == "sgd" and not (
+            self.momentum or self.decay or self.clip or self.memory
+        )
 
 
 class Federation(Settings):
@@ -84,6 +94,7 @@ class Federation(Settings):
     """Fraction of a GPU a client occupies."""
     clients: Clients = Clients()
     server: Server = Server()
+    algorithm: Algorithm = Average()
     personal: tuple[str, ...] = ()
     """Prefixes of the parameters to which each client adds a residual of its own."""
     uplink: Uplink = Uplink()
@@ -122,6 +133,32 @@ class Federation(Settings):
         for key in (key for key, needed in seen.items() if needed):
             raise ValueError(f"{key}: needs single updates, which federation.secure hides")
         self._check_noise_fits(self.secure)
+        return self
+
+    @model_validator(mode="after")
+    def _algorithm_fits(self) -> Federation:
+        name, server = self.algorithm.name, self.server
+        if name in LOCAL and server.aggregate == "gradient":
+            raise ValueError(f"server.aggregate: algorithm {name} needs parameters")
+        if name == "clustered" and not server.is_plain:
+            raise ValueError(
+                "server: algorithm clustered needs optimizer sgd without momentum, decay, clip "
+                "and memory"
+            )
+        if name == "average":
+            return self
+        # What these would do to each is not in the papers of the algorithms.
+        other = {
+            "personal": bool(self.personal),
+            "regions": bool(self.regions.sites),
+            "secure": self.secure is not None,
+            "privacy": self.privacy.level != "none",
+            "deadline": self.deadline is not None,
+            "downlink.bits": self.downlink.bits < 32,
+            "defence.rule": name == "scaffold" and self.defence.rule != "mean",
+        }
+        for key in (key for key, used in other.items() if used):
+            raise ValueError(f"{key}: cannot be combined with federation.algorithm.name: {name}")
         return self
 
     def _check_noise_fits(self, secure: Secure) -> None:

@@ -22,8 +22,7 @@ from experiments.study.outcome import Check, Mark
 from experiments.study.slopes import slope
 from experiments.study.smooth import NAME, Objective, Problem, SmoothTask
 from strategies.algorithm import Algorithm
-from strategies.averaging import Average
-from strategies.fedavg import Averaging
+from strategies.averaging import Average, Averaging
 from strategies.outer import Outer
 from strategies.perfedavg import Order, PerFedAvg
 from strategies.scaffold import Scaffold

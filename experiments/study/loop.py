@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import torch
-from torch import Tensor
 
 from bayfed.seeds import stream
 from strategies.algorithm import Algorithm, Received, Reply, Sent
 from strategies.outer import Iterate, Outer
 from strategies.rules import Rule, weighted_mean
+from strategies.spread import spread
 from strategies.task import LocalTask, Params, norm
 
 
@@ -106,7 +104,7 @@ def run(
             sent = Sent(sent.theta, sent.extras, (steps or {}).get(name, sent.steps))
             reply = algorithm.client(tasks[name], sent, memories[name], number)
             replies[name], memories[name] = reply
-        received = Received(number, replies, len(tasks), rule)
+        received = Received(number, replies, len(tasks), rule, steps or {})
         pseudo, memory = algorithm.server(received, memory)
         points.append(_point(at, value, pseudo, received, exact))
         at = outer.step(at, pseudo)
@@ -117,34 +115,13 @@ def run(
 
 
 def _point(at: Iterate, value: float, pseudo: Params, received: Received, exact: Exact) -> Point:
-    updates = [_vector(reply.tensors) for reply in received.replies.values()]
-    drift, cosine = spread(updates)
+    drift, cosine = spread([reply.tensors for reply in received.replies.values()])
     losses = [reply.metrics["loss"] for reply in received.replies.values()]
     pairs = zip(received.weights, losses, strict=True)
     loss = sum(weight * loss for weight, loss in pairs) / sum(received.weights)
     slope = norm(exact.gradient(at.value)) ** 2
     step = norm(pseudo)
     return Point(received.number, at.value, value, slope, step, drift, cosine, loss)
-
-
-def spread(updates: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the mean squared distance of updates from their mean, and their mean cosine.
-
-    >>> spread([torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])])
-    (0.5, 0.0)
-    """
-    matrix = torch.stack(list(updates)).double()
-    drift = float((matrix - matrix.mean(0)).square().sum(1).mean())
-    number = len(matrix)
-    if number < 2:
-        return drift, math.nan
-    unit = matrix / matrix.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    total = float((unit @ unit.T).sum() - unit.square().sum())
-    return drift, total / (number * (number - 1))
-
-
-def _vector(tensors: Params) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
 
 
 def _sampled(names: list[str], fraction: float, seed: int, number: int) -> list[str]:

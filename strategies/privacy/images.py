@@ -9,7 +9,8 @@ from typing import Protocol
 
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError, FederationError
-from strategies.fedavg import Averaging, Update
+from strategies.algorithm import Reply
+from strategies.averaging import Averaging
 from strategies.local import gradient_of, mean_of, plus, zeros
 from strategies.privacy.accountant import SENSITIVITY, gaussian_epsilon
 from strategies.privacy.noise import noised
@@ -91,7 +92,7 @@ class ImageLevel:
         scale = SENSITIVITY["replace-one"] * sqrt(squares)
         return gaussian_epsilon(self.noise / scale, self.delta)
 
-    def update(self, task: CountedTask, theta: Params, settings: Averaging, number: int) -> Update:
+    def update(self, task: CountedTask, theta: Params, settings: Averaging, number: int) -> Reply:
         """Return the client half of a round; all episodes see the same parameters.
 
         Raises:
@@ -115,7 +116,7 @@ class ImageLevel:
         total = noised(total, self.noise * self.clip, moved, key, self.seed)
         mean = {name: value / len(reports) for name, value in total.items()}
         metrics = {**mean_of(reports), "epsilon": spent, "epsilon_next": after}
-        return Update(mean, len(reports), metrics)
+        return Reply(mean, len(reports), metrics)
 
     def _sum(
         self, task: LocalTask, theta: Params, settings: Averaging, number: int

@@ -14,7 +14,7 @@ from bayfed.features import StoredFeatures
 from bayfed.methods.tokens import shortened
 from bayfed.normality.statistics import sufficient_statistics
 from clients.factory import Factory, initial_parameters
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.privacy.images import ImageLevel
 from strategies.privacy.statistics import NORM, PrivateStatistics
 from strategies.task import norm

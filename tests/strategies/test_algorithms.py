@@ -13,10 +13,9 @@ from torch import Tensor
 
 from bayfed.errors import ConfigError
 from strategies.algorithm import Algorithm, Received, Reply, Sent
-from strategies.averaging import Average
+from strategies.averaging import Average, Averaging
 from strategies.clustered import Clustered, clusters
 from strategies.ditto import Ditto
-from strategies.fedavg import Averaging, local_update
 from strategies.fednova import FedNova
 from strategies.fedprox import FedProx
 from strategies.perfedavg import PerFedAvg, meta_gradient
@@ -69,24 +68,13 @@ def rounds(
             sent = algorithm.send(theta, memory, name)
             sent = Sent(sent.theta, sent.extras, (steps or {}).get(name))
             replies[name], own[name] = algorithm.client(task, sent, own[name], n)
-        step, memory = algorithm.server(Received(n, replies, len(tasks)), memory)
+        step, memory = algorithm.server(Received(n, replies, len(tasks), steps=steps or {}), memory)
         theta = {name: value - rate * step[name] for name, value in theta.items()}
     return theta, memory, own
 
 
 def local(steps: int, rate: float, **more: Any) -> Averaging:
     return Averaging("parameters", steps, rate, **more)
-
-
-@BOTH
-@pytest.mark.parametrize("aggregate", ["gradient", "parameters"])
-def test_averaging_is_the_local_update_as_it_was(aggregate: Any, dtype: torch.dtype) -> None:
-    settings = Averaging(aggregate, 3, 0.1, episodes=2)
-    reply, _ = Average(settings).client(TASKS["x"], Sent(start(dtype)), {}, 5)
-    expected = local_update(TASKS["x"], start(dtype), settings, 5)
-    assert torch.equal(reply.tensors["w"], expected.tensors["w"])
-    assert (reply.weight, reply.metrics) == (expected.episodes, expected.metrics)
-    assert reply.tensors["w"].dtype == dtype
 
 
 @BOTH

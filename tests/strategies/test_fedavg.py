@@ -12,7 +12,9 @@ from torch import Tensor
 
 from bayfed.errors import FederationError
 from experiments.inprocess import InProcessGrid, flower_identity
-from strategies.fedavg import Averaging, MetaFedAvg, local_update
+from strategies.algorithm import Reply, Sent
+from strategies.averaging import Average, Averaging
+from strategies.fedavg import MetaFedAvg
 from strategies.outer import Outer
 from strategies.rules import weighted_mean
 from strategies.schema import mismatch
@@ -35,12 +37,16 @@ class Line:
 THETA = {"w": torch.tensor([10.0]), "unused": torch.zeros(2)}
 
 
+def local_update(task: Line, theta: Params, settings: Averaging, number: int) -> Reply:
+    return Average(settings).client(task, Sent(theta), {}, number)[0]
+
+
 def test_the_gradient_is_the_mean_over_batches_at_one_point() -> None:
     update = local_update(Line(), THETA, Averaging("gradient", local_steps=3, episodes=2), 1)
     # x = 4, 5, 6: gradients 6, 5, 4
     assert update.tensors["w"].item() == pytest.approx(5.0)
     assert torch.equal(update.tensors["unused"], torch.zeros(2))
-    assert update.episodes == 6
+    assert update.weight == 6
     assert update.metrics["loss"] == pytest.approx((18 + 12.5 + 8) / 3)
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.study.loop import Course, run, spread
+from experiments.study.loop import Course, run
 from experiments.study.smooth import NAME, Objective, Problem
-from strategies.averaging import Average
-from strategies.fedavg import Averaging
+from strategies.averaging import Average, Averaging
 from strategies.outer import Outer
 from strategies.scaffold import Scaffold
 from strategies.server_optimizers import ServerOptimizer
+from strategies.spread import spread
 
 SMALL = Problem(clients=4, episodes=6, dimensions=2, batch=2)
 
@@ -74,6 +74,6 @@ def test_memories_live_through_the_rounds() -> None:
 
 
 def test_one_client_has_no_cosine() -> None:
-    drift, cosine = spread([torch.ones(2)])
+    drift, cosine = spread([{"w": torch.ones(2)}])
     assert drift == 0.0
     assert math.isnan(cosine)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bayfed.errors import ConfigError, FederationError
-from strategies.fedavg import Averaging
+from strategies.averaging import Averaging
 from strategies.privacy.images import ImageLevel
 from strategies.task import Params, norm
 
@@ -68,7 +68,7 @@ def test_the_update_is_the_mean_of_clipped_gradients() -> None:
     update = level(clip=4.0).update(task, THETA, Averaging(episodes=EPISODES), 1)
     expected = task.batch(1, 0)[:, 0].clamp(max=4.0).mean()
     assert update.tensors["w"][0].item() == pytest.approx(expected.item())
-    assert update.episodes == EPISODES
+    assert update.weight == EPISODES
 
 
 def test_the_noise_is_on_what_is_moved_alone() -> None:
