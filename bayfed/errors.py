@@ -39,6 +39,10 @@ class FederationError(BayfedError):
     """A round could not be completed: a bad reply, a failed client, a lost quorum."""
 
 
+class DivergedError(FederationError):
+    """The training has left the range of numbers, or the bound on its loss."""
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of ``error``, with its type if it is no mistake of a user.
 

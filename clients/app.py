@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
-from clients import secure
+from clients import diagnosis, secure
 from clients.local import simulated
 from clients.memory import Memory
 from clients.session import Session, identity, read
@@ -140,6 +140,20 @@ def calibrate(message: Message, context: Context) -> Message:
         theta = evaluated(session, message, context)
         sums = session.factory().calibrate(theta, pooled)
         return secure.added(session, context, message, sums)
+
+    return answer(message, context, work)
+
+
+@app.query("diagnose")
+def diagnose(message: Message, context: Context) -> Message:
+    """Return the additive sums behind the exact meta-objective and its gradient."""
+
+    def work(session: Session, message: Message) -> RecordDict:
+        experiment = session.experiment
+        found = diagnosis.diagnose(
+            session.factory(), arrays_of(message), experiment.method.rates, experiment.federation
+        )
+        return secure.added(session, context, message, found)
 
     return answer(message, context, work)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bayfed.config import FULL, Experiment
+from bayfed.config import FULL, Experiment, Steps
 from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.data.turned import posed
@@ -177,6 +177,25 @@ class Factory:
     def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the episodes, and its parts."""
         return self._learner.loss(self._local(params), batch)
+
+    def inner_gain(self, params: Params, batch: EpisodeBatch) -> float:
+        """Return by how much the inner loop lowers the loss of ``batch``; 0 without inner steps."""
+        if self._unadapted is None:
+            return 0.0
+        losses = [m.loss(self._local(params), batch)[0] for m in (self._unadapted, self._learner)]
+        before, after = (float(loss.detach()) for loss in losses)
+        return before - after
+
+    @cached_property
+    def _unadapted(self) -> TrainableMethod | None:
+        """The method without its inner steps, ``None`` where it has none."""
+        settings = self._experiment.method
+        inner = getattr(settings, "inner", None)
+        if not isinstance(inner, Steps) or not inner.steps:
+            return None
+        still = settings.model_copy(update={"inner": inner.model_copy(update={"steps": 0})})
+        built = build_method(still, self._encoder)
+        return built if isinstance(built, TrainableMethod) else None
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the additive sums of empirical Bayes over the factory's training normals.

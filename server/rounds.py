@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from bayfed.config import Experiment, experiment_hash
-from bayfed.errors import CheckpointError, ConfigError, FederationError
+from bayfed.errors import CheckpointError, ConfigError, DivergedError, FederationError
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
@@ -23,6 +24,7 @@ from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
+from server.diagnosis import NAMES, diagnosed
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
@@ -41,11 +43,13 @@ from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
-from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, pack
+from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, metrics_of, pack
 
 log = logging.getLogger("bayfed.server")
 STAGES = 2
 """Exchanges of a calibration: the spread of the scores, then their histogram."""
+ENDLESS = ("holds NaN or Inf", "not finite", "not positive definite")
+"""How a client says that its numbers have left their range."""
 
 
 class Problem(Protocol):
@@ -193,11 +197,12 @@ class Federation:
         theta = self._started(theta)
         self.strategy.restore(theta)
         snapshot = Snapshot(0, self.strategy.theta, self.strategy.memory, statistics=statistics)
+        diagnosis, asked = self._diagnose(0)
         measured = self._evaluate(0, CONTROL) if self.job.measures else None
         if measured is not None:
             snapshot = replace(snapshot, calibration=measured.calibration)
             exchanges += measured.exchanges
-        return self._record(snapshot, None, measured, exchanges, started)
+        return self._record(snapshot, None, measured, [*exchanges, *asked], started, diagnosis)
 
     def _started(self, theta: Params) -> Params:
         """Return the parameters of the checkpoint that the job starts from, if it names one.
@@ -215,6 +220,7 @@ class Federation:
     def _round(self, before: Snapshot) -> Snapshot:
         started, number = self.exchange.clock.now(), before.round + 1
         trained, training = self._train(number)
+        diagnosis, asked = self._diagnose(number)
         measured = self._evaluate(number, TRAINED) if self._is_due(number) else None
         snapshot = replace(
             before,
@@ -224,8 +230,8 @@ class Federation:
             personal=self.strategy.residuals.learned,
             calibration={} if measured is None else measured.calibration,
         )
-        exchanges = [*training, *(measured.exchanges if measured else ())]
-        return self._record(snapshot, trained, measured, exchanges, started)
+        exchanges = [*training, *asked, *(measured.exchanges if measured else ())]
+        return self._record(snapshot, trained, measured, exchanges, started, diagnosis)
 
     def _is_due(self, number: int) -> bool:
         if not self.job.measures:
@@ -260,6 +266,7 @@ class Federation:
         self._check_silence(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
+        self._check_converging(replies)
         replies.require(self.settings.quorum)
         if summed is None:
             self._aggregate(number, replies)
@@ -267,10 +274,27 @@ class Federation:
             self._take(number, summed)
         moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
         if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
-            raise FederationError(
+            raise DivergedError(
                 f"round {number}: the parameters are no longer finite; lower server.lr"
             )
         return replies, [replies] if summed is None else summed.exchanges
+
+    def _check_converging(self, replies: Replies) -> None:
+        """Check the losses that clients report.
+
+        Raises:
+            DivergedError: their mean is beyond the bound, or most of them are no numbers.
+        """
+        reasons = replies.refused.values()
+        endless = [why for why in reasons if any(word in why for word in ENDLESS)]
+        if len(endless) > len(replies.good):
+            raise DivergedError(f"{replies.phase}: {len(endless)} clients: {endless[0]}")
+        losses = [metrics_of(reply).get("loss", 0.0) for reply in replies.good.values()]
+        if losses and (mean := fmean(losses)) > self.settings.largest_loss:
+            raise DivergedError(
+                f"{replies.phase}: the mean loss is {mean:.3g}, "
+                f"federation.largest_loss is {self.settings.largest_loss:g}"
+            )
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
@@ -306,6 +330,16 @@ class Federation:
         asked = [(member, {}) for member in self.members if member.trains]
         found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
         return self.privacy.released(found.tensors, found.clients), found.exchanges
+
+    def _diagnose(self, number: int) -> tuple[dict[str, float], list[Replies]]:
+        """Return what is known of the meta-objective after a round, where it is due."""
+        every, last = self.settings.diagnostics.every, not self._is_to_come(number + 1)
+        if not every or (number % every and not last):
+            return {}, []
+        theta, members = pack(self.strategy.shared.value), [m for m in self.members if m.trains]
+        asked = [(member, {ARRAYS: theta}) for member in members]
+        found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked)
+        return diagnosed(found), found.exchanges
 
     def _evaluate(self, number: int, arm: str) -> Measured:
         config, arrays = self.config(number), pack(self.strategy.theta)
@@ -364,12 +398,14 @@ class Federation:
         measured: Measured | None,
         exchanges: Sequence[Replies],
         started: float,
+        diagnosis: Mapping[str, float],
     ) -> Snapshot:
         if measured is not None:
             results.append(self.job.results, measured.rows)
         line = line_of(snapshot.round, trained, exchanges, self._workers())
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
+        line |= {name: diagnosis.get(name) for name in NAMES}
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)

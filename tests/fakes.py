@@ -62,6 +62,9 @@ class ToyFactory:
         loss = 0.5 * (params["w"] - batch).square().sum(dim=1).mean() + 0.0 * params["b"].sum()
         return loss, {"gap": float((params["w"] - self.client).detach().norm())}
 
+    def inner_gain(self, params: Params, batch: Tensor) -> float:  # noqa: ARG002
+        return 0.25
+
     def statistics(self) -> dict[str, Tensor]:
         return {"n": torch.tensor(10), "sum": torch.full((3,), 10.0 * self.client)}
 

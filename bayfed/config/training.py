@@ -73,6 +73,15 @@ class Server(Settings):
         )
 
 
+class Diagnostics(Settings):
+    """The exact meta-objective and its gradient, on episodes that are frozen."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Diagnose every n rounds besides the first and the last; 0 = never."""
+    episodes: Count = 32
+    """Of a client."""
+
+
 class Federation(Settings):
     """Rounds, clients and what they run on."""
 
@@ -103,6 +112,9 @@ class Federation(Settings):
     secure: Secure | None = None
     regions: Regions = Regions()
     privacy: Privacy = Privacy()
+    diagnostics: Diagnostics = Diagnostics()
+    largest_loss: Positive = 1e6
+    """A run whose loss is beyond it has diverged, and ends."""
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:
@@ -133,6 +145,14 @@ class Federation(Settings):
         for key in (key for key, needed in seen.items() if needed):
             raise ValueError(f"{key}: needs single updates, which federation.secure hides")
         self._check_noise_fits(self.secure)
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_may_be_added(self) -> Federation:
+        if self.diagnostics.every and self.privacy.level != "none":
+            raise ValueError(
+                "diagnostics: would tell without noise what federation.privacy is to hide"
+            )
         return self
 
     @model_validator(mode="after")
