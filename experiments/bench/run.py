@@ -21,13 +21,13 @@ from bayfed.evaluation.table import append_rows, sort_rows
 from bayfed.folders import alone_in, make_folder
 from experiments.bench import work
 from experiments.bench.arms import choose_arms
-from experiments.bench.board import Board
 from experiments.bench.folder import Folder, keys_of
 from experiments.bench.plan import Cell, Named, cells, protocols_of
 from experiments.bench.report import backbone_text, pairs_of, write_report
 from experiments.bench.request import Asked, Request, understand
-from experiments.bench.schedule import Schedule
-from experiments.bench.tasks import Tasks
+from experiments.bench.tasks import WORDS, Tasks
+from experiments.parallel.board import Board
+from experiments.parallel.schedule import Schedule
 
 
 def run(request: Request, console: Console) -> Path | None:
@@ -174,7 +174,7 @@ def measure(todo: Sequence[Cell], folder: Folder, workers: int, console: Console
             append_rows(folder.results, _rows(cell, found))
 
     try:
-        with Board(tasks, console) as board:
+        with Board(tasks, WORDS, console) as board:
             schedule = Schedule(tasks, finish, board)
             schedule.run(min(workers, max(1, len(tasks))))
     finally:

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from bayfed.config import Experiment
 from experiments.bench import work
 from experiments.bench.arms import Training, is_unseen, names_of
 from experiments.bench.plan import Cell, Measurement
+from experiments.parallel.task import Task
 
 FEATURES, TRAINING, MEASURING = "features", "training", "measuring"
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A call that a worker makes once the tasks that it needs are done.
-
-    Attributes:
-        key: Tells it from every other task.
-        kind: Of work, for the progress bars.
-        title: In words, for messages.
-        function: A function of :mod:`experiments.bench.work`.
-        arguments: Of the call.
-        needs: Keys of other tasks.
-        size: Steps on the progress bar.
-        history: The file that gets a line for each step but the first, if there is one.
-    """
-
-    key: str
-    kind: str
-    title: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    needs: tuple[str, ...] = ()
-    size: int = 1
-    history: Path | None = None
+WORDS = {FEATURES: "sites read", TRAINING: "rounds trained", MEASURING: "measured"}
+"""What a progress bar counts."""
 
 
 class Tasks:

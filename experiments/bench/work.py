@@ -14,7 +14,6 @@ from bayfed.config import Experiment, experiment_hash
 from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import training_pools, without_copies
-from bayfed.errors import BayfedError, FederationError, one_line
 from experiments.bench.arms import Training, is_unseen
 from server.job import Job
 
@@ -171,17 +170,3 @@ def _use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def attempt(function: Any, *arguments: Any) -> Any:
-    """Call ``function`` in a worker; what went wrong comes back as one line.
-
-    Raises:
-        BayfedError: the call failed, by the user's mistake or not.
-    """
-    try:
-        return function(*arguments)
-    except (BayfedError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        raise FederationError(one_line(error)) from error

@@ -83,7 +83,7 @@ def test_a_client_is_evaluated_with_its_own_model(tmp_path: Path, name: str) -> 
     job = Job(fakes.experiment(rounds=40, server=PLAIN, **chosen), tmp_path)
     fakes.play(job)
     found = {r.site: r.image_auroc for r in read_rows(job.results) if r.round == 40}
-    # The toy's score falls with the distance to a site's own goal; the shared model, at site1, would have .37 there.
+    # The score falls with the distance to a site's own goal; the shared model is at site1's.
     assert min(found["site0"] or 0, found["site2"] or 0) > 0.5 > (found["site3"] or 0)
 
 

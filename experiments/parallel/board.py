@@ -1,4 +1,4 @@
-"""Progress bars of a bench: features, rounds of training, measurements."""
+"""Progress bars of many tasks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.bench.tasks import FEATURES, MEASURING, TRAINING, Task
+from experiments.parallel.task import Task
 from experiments.progress import Tail
-
-_WORDS = {FEATURES: "sites read", TRAINING: "rounds trained", MEASURING: "measured"}
 
 
 class Board:
-    """A bar for each kind of task, of as many steps as its tasks have together."""
+    """A bar for each kind of task, of as many steps as its tasks have together.
 
-    def __init__(self, tasks: Mapping[str, Task], console: Console) -> None:
+    Args:
+        tasks: By key.
+        words: What the bar of a kind counts.
+        console: Where it is shown.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Task], words: Mapping[str, str], console: Console
+    ) -> None:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -43,7 +49,7 @@ class Board:
             sizes[task.kind] += task.size
         self._bars = {
             kind: self._progress.add_task(word, total=sizes[kind], now="")
-            for kind, word in _WORDS.items()
+            for kind, word in words.items()
             if sizes[kind]
         }
 

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from bayfed.errors import DataError
-from experiments.bench.board import Board
-from experiments.bench.schedule import Schedule
-from experiments.bench.tasks import MEASURING, Task
+from experiments.bench.tasks import MEASURING, WORDS
+from experiments.parallel.board import Board
+from experiments.parallel.schedule import Schedule
+from experiments.parallel.task import Task
 from experiments.processes import ROOT
 
 
@@ -81,8 +82,9 @@ def test_workers_give_the_same_results() -> None:
 
 SLEEPERS = """
 import time
-from experiments.bench.schedule import Schedule
-from experiments.bench.tasks import MEASURING, Task
+from experiments.bench.tasks import MEASURING
+from experiments.parallel.schedule import Schedule
+from experiments.parallel.task import Task
 
 class Quiet:
     def look(self, running): ...
@@ -114,7 +116,7 @@ def test_the_board_counts_rounds_and_never_more_than_there_are(tmp_path: Any) ->
     history = tmp_path / "metrics.jsonl"
     training = Task("t", "training", "training t", str, (), (), 3, history)
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with Board({"t": training, "m": task("m")}, console) as board:
+    with Board({"t": training, "m": task("m")}, WORDS, console) as board:
         board.look({"t": training})
         history.write_text('{"round": 0}\n{"round": 1}\n')
         board.look({"t": training})

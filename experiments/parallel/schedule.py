@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from bayfed.errors import BayfedError, FederationError
-from experiments.bench.tasks import Task
-from experiments.bench.work import attempt
+from experiments.parallel.task import Task, attempt
 
 _PAUSE = 0.5
 _ONE_THREAD = {
