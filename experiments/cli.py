@@ -28,6 +28,34 @@ def run(
     run_job(resolve(experiment, settings or (), out, resume), Console())
 
 
+@app.command()
+def study(
+    experiment: Annotated[
+        str, typer.Argument(help="A YAML file with a section study, or a bundled name: study.")
+    ] = "study",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with what is in --out.")] = False,
+    estimate: Annotated[bool, typer.Option(help="Only say what it will cost.")] = False,
+) -> None:
+    """Run strategies under heterogeneities: tables, figures and what was found."""
+    import time
+
+    from bayfed.errors import ConfigError
+    from experiments.study.plan import plan
+    from experiments.study.run import run as run_study
+
+    if out is None and resume:
+        raise ConfigError("resume: the folder of the study to go on with is needed (--out)")
+    name = f"{Path(experiment).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    base = Path.cwd()
+    planned = plan(experiment, settings or (), out or Path("runs") / name, base)
+    run_study(planned, resume, estimate, Console())
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

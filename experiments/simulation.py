@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from bayfed.config import dump_experiment
-from bayfed.errors import FederationError
+from bayfed.errors import DivergedError, FederationError
 from experiments.processes import Home, SuperLink, first_error, flower_home, start_superlink
 from server import outcome
 from server.job import Job
@@ -103,8 +103,9 @@ def check(home: Home, job: Job, run: str) -> None:
         FederationError: it has not; the message is the server's reason where it gave one.
     """
     said = outcome.read(job.outcome)
-    if said.get("status") == outcome.FAILED:
-        raise FederationError(said.get("reason") or "the server gave no reason")
+    if said.get("status") in outcome.UNHAPPY:
+        kind = DivergedError if said.get("status") == outcome.DIVERGED else FederationError
+        raise kind(said.get("reason") or "the server gave no reason")
     status = final_status(home, run)
     if status != "finished:completed" or said.get("status") != outcome.COMPLETED:
         _keep_log(home, run)
@@ -134,4 +135,4 @@ def final_status(home: Home, run: str) -> str:
 
 def is_failed(job: Job) -> bool:
     """Return whether the server says that the run has failed: there is no more to wait for."""
-    return outcome.read(job.outcome).get("status") == outcome.FAILED
+    return outcome.read(job.outcome).get("status") in outcome.UNHAPPY

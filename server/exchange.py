@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
-from bayfed.errors import FederationError
+from bayfed.errors import DivergedError, FederationError
 from strategies.secure.steps import size
 from strategies.wire import ERROR, INFO, Member, metrics_of
 
@@ -24,6 +24,8 @@ Listener = Callable[[str, int, int], None]
 """Is told the phase, how many have answered, and of how many."""
 SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.5
 """Between two looks for replies."""
+ENDLESS = ("holds NaN or Inf", "not finite", "not positive definite")
+"""How it is said of a client that its numbers have left their range."""
 _DEAD = ("ActorDiedError", "RayActorError", "ActorUnavailableError")
 
 
@@ -92,7 +94,8 @@ class Replies:
         """Check that enough clients answered well.
 
         Raises:
-            FederationError: fewer than ``quorum`` times the asked, or nobody.
+            FederationError: fewer than ``quorum`` times the asked, or nobody; a DivergedError
+                where the numbers of most of the others have left their range.
         """
         answered = len(self.good) + len(self.late)
         asked = answered + len(self.refused)
@@ -110,10 +113,16 @@ class Replies:
         if answered < needed:
             asked = len(self.good) + len(self.late) + len(self.refused)
             reasons = "; ".join(f"{name}: {why}" for name, why in self._worst())
-            raise FederationError(
+            raise self._kind()(
                 f"{self.phase}: {answered} of {asked} clients answered, "
                 f"{needed} are needed ({reasons})"
             )
+
+    def _kind(self) -> type[FederationError]:
+        """Return what the loss of the quorum is, by what most of the missing say."""
+        said = self.refused.values()
+        endless = sum(any(word in why for word in ENDLESS) for why in said)
+        return DivergedError if 2 * endless > len(said) else FederationError
 
     def _worst(self, shown: int = 3) -> list[tuple[str, str]]:
         named = sorted(self.refused.items())

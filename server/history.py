@@ -17,6 +17,7 @@ TIMES = (
     "seconds_compute_max",
     "seconds_compute_sum",
     "seconds_overhead",
+    "training_seconds",
 )
 """Fields that differ between two runs of the same experiment."""
 

@@ -40,6 +40,8 @@ def line_of(
         "refused": _refused(exchanges),
         "bytes_up": sum(exchange.bytes_up for exchange in exchanges),
         "bytes_down": sum(exchange.bytes_down for exchange in exchanges),
+        "training_bytes": 0 if trained is None else trained.bytes_up + trained.bytes_down,
+        "training_seconds": 0.0 if trained is None else trained.seconds,
         "seconds_compute": ideal,
         "seconds_compute_max": max((max(values, default=0.0) for values in computed), default=0.0),
         "seconds_compute_sum": sum(sum(values) for values in computed),

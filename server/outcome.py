@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bayfed.errors import one_line
+from bayfed.errors import DivergedError, one_line
 from bayfed.evaluation.atomic import write_atomic
 
-COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
+COMPLETED, FAILED, INTERRUPTED, DIVERGED = "completed", "failed", "interrupted", "diverged"
+UNHAPPY = frozenset({FAILED, DIVERGED})
+"""Ends with a reason for the user."""
 
 
 def write(path: Path, status: str, reason: str = "") -> None:
@@ -32,7 +34,7 @@ def read(path: Path) -> dict[str, str]:
 def record(path: Path, error: BaseException) -> None:
     """Write what ``error`` means for the run: a failure, or an end that somebody asked for."""
     if isinstance(error, Exception):
-        write(path, FAILED, one_line(error))
+        write(path, DIVERGED if isinstance(error, DivergedError) else FAILED, one_line(error))
     else:
         write(path, INTERRUPTED)
 

@@ -1,64 +1,33 @@
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
-import pytest
+import yaml
 
-from bayfed.config.study import Heterogeneity, PerFedAvg, Study, parse_study
-from bayfed.errors import ConfigError
+from bayfed.config import load_experiment
+from bayfed.config.study import load_study, parse_study
 
-GRID: dict[str, Any] = {
-    "strategies": {
-        "sgd": {"algorithm": "fedsgd"},
-        "adam": {"algorithm": "fedavg", "optimizer": "adam", "lr": 0.001, "local_steps": 4},
-        "scaffold": {"algorithm": "scaffold", "local_steps": 4},
-        "maml": {"algorithm": "per-fedavg", "order": "hessian-free"},
-    },
-    "heterogeneity": {
-        "alike": {"partition": "dirichlet", "alpha": 100},
-        "sites": {},
-        "dim": {"camera": 0.5},
-    },
+GRID = {
+    "strategies": {"sgd": {"server": {"optimizer": "sgd"}}, "b": {}, "c": {}, "d": {}},
+    "heterogeneity": {"alike": {"seed": 3}, "sites": {}, "dim": {"episode": {"shots": 7}}},
     "seeds": 3,
 }
 
 
 def test_a_grid_is_every_strategy_under_every_difference_and_seed() -> None:
-    study = parse_study(GRID)
-    cells = list(study.cells(7))
+    cells = list(parse_study(GRID).cells(7))
     assert len(cells) == len({cell.name for cell in cells}) == 4 * 3 * 3
     assert {cell.seed for cell in cells} == {7, 8, 9}
-    assert isinstance(study.strategies["maml"], PerFedAvg)
-    assert study.heterogeneity["dim"] == Heterogeneity(camera=0.5)
-    assert Study.model_validate(study.model_dump()) == study
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"strategies": {}}, r"study\.strategies"),
-        ({"strategies": {"a": {"algorithm": "fedfoo"}}}, r"study\.strategies\.a.*'fedprox'"),
-        ({"strategies": {"a": {"algorithm": "fedavg", "mu": 1}}}, r"unknown setting.*mu"),
-        ({"strategies": {"a": {"algorithm": "private", "prefixes": []}}}, "prefixes"),
-        (
-            {"strategies": {"a": {"algorithm": "clustered", "optimizer": "adam"}}},
-            "clusters step with sgd",
-        ),
-        ({"heterogeneity": {"a": {"alpha": 0}}}, r"heterogeneity\.a\.alpha"),
-        ({"heterogeneity": {"a": {"quantity": 0}}}, r"heterogeneity\.a\.quantity"),
-        ({"seeds": 0}, r"study\.seeds"),
-        ({"sedes": 1}, r"unknown setting 'study\.sedes'"),
-        (
-            {
-                "strategies": {k: {"algorithm": "fedsgd"} for k in ("a", "a-b")},
-                "heterogeneity": {"b-c": {}, "c": {}},
-            },
-            "two runs are called a-b-c-0",
-        ),
-    ],
-)
-def test_what_is_wrong_is_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as error:
-        parse_study(GRID | change, "e.yaml")
-    assert str(error.value).startswith("e.yaml: ")
-    assert "\n" not in str(error.value)
+def test_a_run_has_the_settings_of_its_cell_and_a_plain_run_those_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(yaml.safe_dump({"seed": 5, "study": GRID}))
+    cells, study = load_study(path, ["federation.rounds=3"])
+    assert study.seeds == 3
+    of = {cell.name: experiment for cell, experiment in cells.items()}
+    assert of["sgd-dim-6"].federation.server.optimizer == "sgd"
+    assert of["sgd-dim-6"].episode.shots == 7
+    assert of["b-alike-5"].seed == 5  # that of the replicate, whatever a cell says
+    assert {e.federation.rounds for e in cells.values()} == {3}
+    assert load_experiment(path).episode.shots == 5

@@ -92,8 +92,9 @@ def key_of(location: Sequence[str | int]) -> str:
     'method.ridge'
     """
     keys = [str(part) for part in location]
-    if keys[:1] == ["method"] and len(keys) > 2:
-        del keys[1]
+    for chosen in (["method"], ["federation", "algorithm"]):
+        if keys[: len(chosen)] == chosen and len(keys) > len(chosen) + 1:
+            del keys[len(chosen)]
     return ".".join(keys)
 
 
@@ -119,6 +120,7 @@ def load_bench(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, B
     for text in overrides:
         assign(tree, text)
     bench = parse_bench(tree.pop("bench", None), str(path))
+    tree.pop("study", None)
     return parse_experiment(tree, str(path)), bench, tree
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from bayfed.config.algorithms import LOCAL, Algorithm, Average
 from bayfed.config.privacy import Privacy
@@ -115,6 +115,14 @@ class Federation(Settings):
     diagnostics: Diagnostics = Diagnostics()
     largest_loss: Positive = 1e6
     """A run whose loss is beyond it has diverged, and ends."""
+
+    @field_validator("algorithm", mode="before")
+    @classmethod
+    def _name_the_default(cls, value: object) -> object:
+        # The name decides which settings there are, so it cannot be left to a field's default.
+        if isinstance(value, dict) and "name" not in value:
+            return {"name": Average().name, **value}
+        return value
 
     @model_validator(mode="after")
     def _factories_are_persons(self) -> Federation:

@@ -11,7 +11,7 @@ import yaml
 from bayfed.errors import ConfigError
 
 Tree = dict[str, Any]
-CHOSEN = {"method": "baypranometa", "protocol": "standard"}
+CHOSEN = {"method": "baypranometa", "protocol": "standard", "algorithm": "average"}
 """Groups whose ``name`` decides which settings they have, and the name they have by default."""
 _DEEPEST = 8
 

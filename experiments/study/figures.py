@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 
 from bayfed.evaluation.bench.figures import COLOURS
 from experiments.study.outcome import Mark, read_marks
+from experiments.study.plots import draw_all
 from experiments.study.slopes import slope
+from experiments.study.table import Run
 
 MARKERS = "os^Dvp*X"
 LINES = ("bound", "theory")
@@ -70,7 +72,10 @@ def _panel(axes: Axes, marks: list[Mark], colour_of: dict[str, str]) -> None:
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Where the CSV files are.")]) -> None:
-    """Draw every figure of a folder anew."""
+    """Draw every figure of a folder anew: of checks of the theory, or of a study."""
+    if (folder / Run.file).exists():
+        draw_all(folder)
+        return
     for path in sorted(folder.glob("*.csv")):
         draw(path)
 
