@@ -21,6 +21,7 @@ FILES = frozenset(
         "results.csv",
         "server.log",
         "superexec.log",
+        "tensorboard",
     }
 )
 """What a run writes into its folder."""

@@ -31,6 +31,7 @@ from server.ledger import line_of
 from server.privacy import Guard
 from server.roster import check_held_out, enrol, refresh, sample
 from server.secure import SecureSums, Summed
+from server.tracking import Tracker, flat_settings, numbers_of, trackers
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import Downlink
@@ -96,6 +97,7 @@ class Federation:
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
         self.privacy = Guard(self.experiment)
+        self.trackers: list[Tracker] = []
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -115,9 +117,19 @@ class Federation:
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         self.privacy.enrol(self.members)
-        snapshot = resumed or self._start()
-        while self._is_to_come(snapshot.round + 1):
-            snapshot = self._round(snapshot)
+        self.trackers = trackers(
+            self.settings.track,
+            self.job.out,
+            flat_settings(self.experiment.model_dump(mode="json")),
+            0 if resumed is None else resumed.round + 1,
+        )
+        try:
+            snapshot = resumed or self._start()
+            while self._is_to_come(snapshot.round + 1):
+                snapshot = self._round(snapshot)
+        finally:
+            for tracker in self.trackers:
+                tracker.close()
         return snapshot
 
     def config(self, number: int) -> ConfigRecord:
@@ -403,6 +415,8 @@ class Federation:
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
+        for tracker in self.trackers:
+            tracker.log(snapshot.round, numbers_of(line))
         snapshot = replace(snapshot, history=snapshot.history + 1)
         checkpoints.write(self.job.out / "checkpoints", snapshot, self.identity)
         return snapshot

@@ -113,6 +113,8 @@ class Federation(Settings):
     regions: Regions = Regions()
     privacy: Privacy = Privacy()
     diagnostics: Diagnostics = Diagnostics()
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Tools that are told the numbers of each round, besides ``metrics.jsonl``."""
     largest_loss: Positive = 1e6
     """A run whose loss is beyond it has diverged, and ends."""
 
