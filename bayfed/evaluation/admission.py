@@ -82,7 +82,8 @@ def training_of(run: Path, experiment: Experiment) -> Training:
         known, images = {}, ()
     names = {n for n, family in known.items() if not is_held_out(n, family, protocol)}
     names |= _from_results(run / "results.csv")
-    if experiment.federation.clients.partition != "resample":  # whose clients are no sites
+    resampled = experiment.federation.clients.partition == "resample"
+    if not (known and resampled):  # whose clients are no sites
         names |= _from_history(run / "metrics.jsonl")
     if not names:
         raise CheckpointError(f"{run}: nothing tells which sites took part in training")
