@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from bayfed.config import Experiment
-from bayfed.data import SiteImage, load_sites
+from bayfed.data import SiteImage
 from bayfed.data.turned import posed
 from bayfed.episodes import Pools
 from bayfed.episodes.episode import EpisodeBatch, stack
@@ -31,7 +31,7 @@ from bayfed.methods import TrainableMethod, build_method
 from bayfed.normality.empirical_bayes import NORMALS
 from bayfed.seeds import stream
 from clients.partition import ClientSpec, client_specs, whole
-from clients.pools import behind_camera, client_pools, seen, stock_of, trains
+from clients.pools import behind_camera, client_pools, seen, stocks_of, trains
 from clients.preflight import check_pools
 from clients.preflight import check_settings as check_settings
 from strategies.privacy.statistics import PrivateStatistics
@@ -99,9 +99,7 @@ class Factory:
         spec = _client(specs, number or 0)
         train_sites = frozenset(site for client in specs for site in client.training)
         system = build_system(experiment)
-        holdout = experiment.protocol.holdout
-        own = load_sites(experiment.data, experiment.seed, holdout, spec.sites)
-        stocks = {site.name: stock_of(experiment, site) for site in own}
+        stocks = stocks_of(experiment, spec)
         held = [alter(pools) for pools in client_pools(experiment, spec, stocks)]
         held = [p for p in held if p.site in spec.evaluates or trains(p, spec, experiment)]
         for pools in held:  # all of them, before anything is computed

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from bayfed.config import FULL, Experiment
-from bayfed.data import Site, SiteImage
+from bayfed.data import Site, SiteImage, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.data.retaken import retaken
 from bayfed.episodes import (
@@ -25,6 +26,9 @@ from bayfed.errors import ConfigError, ProtocolError
 from bayfed.seeds import stream
 from clients.partition import ClientSpec, client_specs, share, share_of
 
+KEPT = 32
+"""Sites whose stock a process keeps, where many clients stand at each."""
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -37,6 +41,35 @@ class Stock:
 
     pools: Pools
     given: tuple[SiteImage, ...] = ()
+
+
+def stocks_of(experiment: Experiment, spec: ClientSpec) -> dict[str, Stock]:
+    """Return the stocks of a client's sites; no other site is read.
+
+    Raises:
+        BayfedError: a site cannot be read, or has too few images for the settings.
+    """
+    if not spec.resampled:
+        return read_stocks(experiment, spec.sites)
+    text = experiment.model_dump_json(include={"data", "protocol", "seed"})
+    return {site: _kept(text, site) for site in spec.sites}
+
+
+def read_stocks(experiment: Experiment, names: Collection[str] | None = None) -> dict[str, Stock]:
+    """Return the stocks of the sites called ``names``, or of all; see :func:`stocks_of`."""
+    holdout = experiment.protocol.holdout
+    sites = load_sites(experiment.data, experiment.seed, holdout, names)
+    return {site.name: stock_of(experiment, site) for site in sites}
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(text: str, name: str) -> Stock:
+    return read_stocks(Experiment.model_validate_json(text), (name,))[name]
+
+
+def close_stocks() -> None:
+    """Forget the sites that this process keeps."""
+    _kept.cache_clear()
 
 
 def stock_of(experiment: Experiment, site: Site) -> Stock:
@@ -195,4 +228,6 @@ class _Client:
 
 
 def _remedy(key: str) -> str:
-    return "lower it" if key.startswith("data.skew") else "raise it"
+    if key.startswith("data.skew"):
+        return "lower it"
+    return "raise it" + " or lower federation.clients.number" * key.endswith("alpha")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bayfed.config import Experiment, Skew
-from bayfed.data import load_sites
 from bayfed.data.files import FileSource
 from bayfed.episodes import Pools, draw_of, seen_pools
 from bayfed.errors import ConfigError
@@ -15,7 +14,7 @@ from bayfed.features import build_encoder, resolve_device
 from bayfed.methods import build_method
 from clients.overlap import check_pictures
 from clients.partition import ClientSpec, client_specs
-from clients.pools import Stock, client_pools, stock_of
+from clients.pools import Stock, client_pools, read_stocks
 
 SHARED = ("dirichlet", "resample")
 """Partitions in which clients hold parts of a site."""
@@ -47,8 +46,7 @@ def check_clients(experiment: Experiment, specs: Sequence[ClientSpec]) -> None:
             stand at a site than can differ.
         BayfedError: a site has too few images for the protocol.
     """
-    sites = load_sites(experiment.data, experiment.seed, experiment.protocol.holdout)
-    stocks = {site.name: stock_of(experiment, site) for site in sites}
+    stocks = read_stocks(experiment)
     if experiment.federation.clients.partition == "resample":
         _check_crowd(experiment, specs, stocks)
     for spec in specs:

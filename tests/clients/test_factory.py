@@ -12,7 +12,9 @@ from bayfed.data import SiteImage
 from bayfed.errors import ConfigError, DataError, ProtocolError
 from bayfed.features.store import FeatureStore
 from bayfed.seeds import stream
+from clients import pools
 from clients.factory import Factory, client_specs, initial_parameters, lr_scales
+from clients.session import close_all
 from tests import toys
 
 
@@ -229,6 +231,13 @@ def test_skewed_factories_go_all_the_way_and_only_they_compute_their_features(ma
     assert 0 <= row["image_auroc"] <= 1
 
 
+def test_a_real_node_is_skewed_as_the_client_that_plays_it(make):
+    data = LARGER | {"skew": SKEW, "synthetic": {**LARGER["synthetic"], "products": 1}}
+    node, played = Factory.open(make(data=data), None), factory(make(data=data))
+    assert node.describe() == played.describe()
+    assert same(node.batch(1, 0), played.batch(1, 0))
+
+
 def test_a_crowd_at_few_sites_shares_features_and_reads_no_other_site(make, monkeypatch):
     clients = {"partition": "resample", "number": 6, "share": 0.8}
     crowd = make(data=LARGER, federation={"clients": clients})
@@ -246,6 +255,20 @@ def test_a_crowd_at_few_sites_shares_features_and_reads_no_other_site(make, monk
     assert len(judge.evaluate(params, {})) == 1
     assert other.evaluate(params, {}) == []
     assert other.calibrate(params, {})
+
+
+def test_many_clients_of_a_site_list_its_images_once(make, monkeypatch):
+    clients = {"partition": "resample", "number": 4, "share": 0.8}
+    crowd = make(data=LARGER, federation={"clients": clients})
+    close_all()
+    factory(crowd, 0)
+    monkeypatch.setattr(pools, "load_sites", lambda *_: pytest.fail("listed again"))
+    factory(crowd, 2)
+    with pytest.raises(pytest.fail.Exception):
+        factory(crowd, 1)
+    close_all()
+    with pytest.raises(pytest.fail.Exception):
+        factory(crowd, 2)
 
 
 def test_every_resampled_client_counts_as_a_factory_of_its_own(make):
