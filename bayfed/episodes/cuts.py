@@ -35,7 +35,16 @@ def cut(pools: Pools, part: Part, seed: int, *key: Key) -> Pools:
 def cut_images(
     images: Sequence[SiteImage], part: Part, seed: int, *key: Key
 ) -> tuple[SiteImage, ...]:
-    """Return a part of ``images`` in a seeded order, in the order in which they are given."""
+    """Return a part of ``images`` in a seeded order, in the order in which they are given.
+
+    >>> from pathlib import Path
+    >>> from bayfed.data.files import FileSource
+    >>> source = FileSource(Path("0.png"))
+    >>> four = [SiteImage("part", f"{n}.png", None, source) for n in range(4)]
+    >>> halves = [cut_images(four, part, 0, "example") for part in ((0, 0.5), (0.5, 1))]
+    >>> sorted(image.name for half in halves for image in half)
+    ['0.png', '1.png', '2.png', '3.png']
+    """
     order = stream(seed, *key).permutation(len(images))
     first, last = (round(edge * len(images)) for edge in part)
     return tuple(images[i] for i in sorted(order[first:last]))

@@ -51,7 +51,14 @@ def contaminate(pools: Pools, share: float, seed: int, draw: int = 0) -> Pools:
 
 
 def taken_for_good(images: Iterable[SiteImage]) -> tuple[SiteImage, ...]:
-    """Return defects as a factory holds them that takes them for good: unmarked, on no base."""
+    """Return defects as a factory holds them that takes them for good: unmarked, on no base.
+
+    >>> from pathlib import Path
+    >>> from bayfed.data.files import FileSource
+    >>> crack = SiteImage("part", "test/crack/0.png", "crack", FileSource(Path("0.png")))
+    >>> [(image.name, image.defect) for image in taken_for_good([crack])]
+    [('test/crack/0.png', None)]
+    """
     return tuple(replace(image, defect=None, base=None) for image in images)
 
 

@@ -103,7 +103,7 @@ def gaussian_dissimilarity(
     Spread(distance=2.0, share=0.5)
     """
     distances = wasserstein_distances(means, covariances)
-    weights = _weights(weights, len(means))
+    weights = _weights(weights, distances)
     pairs = torch.triu(weights[:, None] * weights, 1)
     offsets = (means.double()[:, None] - means.double()).square().sum(-1)
     total = (weights * _trace(covariances.double())).sum() + (pairs * offsets).sum()
@@ -139,7 +139,8 @@ def gradient_diversity(gradients: Tensor, weights: Tensor | None = None) -> floa
     >>> gradient_diversity(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
     1.0
     """
-    gradients, weights = gradients.double(), _weights(weights, len(gradients))
+    gradients = gradients.double()
+    weights = _weights(weights, gradients)
     mean = weights @ gradients
     apart = float((weights * (gradients - mean).square().sum(-1)).sum())
     size = float(mean.square().sum())
@@ -148,10 +149,10 @@ def gradient_diversity(gradients: Tensor, weights: Tensor | None = None) -> floa
     return apart / size
 
 
-def _weights(weights: Tensor | None, number: int) -> Tensor:
-    if weights is None:
-        return torch.full((number,), 1 / max(1, number), dtype=torch.float64)
-    return weights.double() / weights.double().sum()
+def _weights(weights: Tensor | None, rows: Tensor) -> Tensor:
+    """Return weights of sum 1, one a row, where the rows are."""
+    weights = rows.new_ones(len(rows)) if weights is None else weights.to(rows)
+    return weights / weights.sum()
 
 
 def _trace(matrices: Tensor) -> Tensor:
