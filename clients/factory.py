@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bayfed.config import FULL, Experiment, Steps
-from bayfed.data import Site, SiteImage, load_sites
-from bayfed.data.pasted import pasted_images
+from bayfed.config import Experiment, Steps
+from bayfed.data import SiteImage
 from bayfed.data.turned import posed
-from bayfed.episodes import Pools, is_held_out, seen_pools, training_pools, without_copies
+from bayfed.episodes import Pools
 from bayfed.episodes.episode import EpisodeBatch, stack
 from bayfed.episodes.sampler import EpisodeSampler
 from bayfed.errors import ConfigError
@@ -31,7 +30,8 @@ from bayfed.features import (
 from bayfed.methods import TrainableMethod, build_method
 from bayfed.normality.empirical_bayes import NORMALS
 from bayfed.seeds import stream
-from clients.partition import ClientSpec, client_specs, share, whole
+from clients.partition import ClientSpec, client_specs, whole
+from clients.pools import behind_camera, client_pools, seen, stocks_of, trains
 from clients.preflight import check_pools
 from clients.preflight import check_settings as check_settings
 from strategies.privacy.statistics import PrivateStatistics
@@ -75,7 +75,7 @@ class Factory:
         self._encoder = system.encoder
         self._train_sites = train_sites
         self._holdings = holdings
-        self._training = [h for h in holdings if _trains(h.pools, spec, experiment)]
+        self._training = [h for h in holdings if trains(h.pools, spec, experiment)]
         self.trains = bool(self._training)
         self._device = resolve_device(experiment.device)
         self._repeats: dict[int, int] = {}
@@ -90,7 +90,7 @@ class Factory:
         """Load the sites of client ``number`` and compute the features that are missing.
 
         Without a number it is the only client: a real node, with all sites of its folder. What
-        ``alter`` makes of a site's pools is used in their place.
+        ``alter`` makes of a site's pools is used in their place, before its camera takes them.
 
         Raises:
             BayfedError: an image, the weights or the protocol is at fault.
@@ -99,18 +99,13 @@ class Factory:
         spec = _client(specs, number or 0)
         train_sites = frozenset(site for client in specs for site in client.training)
         system = build_system(experiment)
-        holdout = experiment.protocol.holdout
-        own = load_sites(experiment.data, experiment.seed, holdout, spec.sites)
-        sites = {site.name: site for site in own}
-        held = [alter(_pools(experiment, spec, sites[name])) for name in spec.sites]
-        held = [p for p in held if p.site in spec.evaluates or _trains(p, spec, experiment)]
+        stocks = stocks_of(experiment, spec)
+        held = [alter(pools) for pools in client_pools(experiment, spec, stocks)]
+        held = [p for p in held if p.site in spec.evaluates or trains(p, spec, experiment)]
         for pools in held:  # all of them, before anything is computed
-            check_pools(pools, experiment, _trains(pools, spec, experiment))
+            check_pools(pools, experiment, trains(pools, spec, experiment))
+        held = [behind_camera(pools, experiment, spec) for pools in held]
         holdings = [Holding(p, system.store.open(_pictures(experiment, system, p))) for p in held]
-        if not holdings:
-            raise ConfigError(
-                f"federation.clients.alpha: no share of {spec.name} fills an episode; raise it"
-            )
         return cls(experiment, spec, train_sites, system, tuple(holdings))
 
     def describe(self) -> dict[str, float | int | str]:
@@ -128,7 +123,7 @@ class Factory:
     def _samplers(self) -> list[EpisodeSampler]:
         return [
             EpisodeSampler(
-                _seen(h.pools, self._experiment),
+                seen(h.pools, self._experiment),
                 h.features,
                 self._encoder,
                 self._experiment.episode,
@@ -207,11 +202,10 @@ class Factory:
         params = self._local(self.method.initial(self._experiment.seed))
         totals: dict[str, Tensor] = {}
         for holding in self._training:
-            site, good = holding.pools.site, _seen(holding.pools, self._experiment).train_good
+            site, good = holding.pools.site, seen(holding.pools, self._experiment).train_good
             order = stream(self._experiment.seed, "statistics", site).permutation(len(good))
             normals = holding.features.read([good[i].name for i in order[:NORMALS]])
-            first, last = self._spec.shares.get(site, (0.0, 1.0))
-            sums = self._learner.statistics(params, normals, last - first, limit)
+            sums = self._learner.statistics(params, normals, self._spec.weight(site), limit)
             totals = {k: v.cpu() + totals.get(k, 0.0) for k, v in sums.items()}
         return private.contribution(totals, self.name) if private and totals else totals
 
@@ -279,35 +273,11 @@ def _client(specs: Sequence[ClientSpec], number: int) -> ClientSpec:
     return specs[number]
 
 
-def _trains(pools: Pools, spec: ClientSpec, experiment: Experiment) -> bool:
-    """Tell whether a site is trained on; of a mixture, a share too small for an episode is not."""
-    if pools.site not in spec.shares:
-        return pools.site in spec.training
-    episode, seen = experiment.episode, _seen(pools, experiment)
-    fills = len(seen.train_good) >= episode.shots + episode.normals + 1
-    shots = experiment.evaluation.shots
-    measurable = shots == FULL or len(pools.train_good) >= shots
-    return fills and measurable and bool(seen.train_anomalies)
-
-
-def _seen(pools: Pools, experiment: Experiment) -> Pools:
-    """Return what episodes are drawn from."""
-    return seen_pools(pools, experiment.evaluation.calibration, experiment.seed)
-
-
-def _pools(experiment: Experiment, spec: ClientSpec, site: Site) -> Pools:
-    """Return the pools of ``site``, cut to this client's share of its training images."""
-    held = is_held_out(site.name, site.family, experiment.protocol)
-    painted = () if held else pasted_images(site, experiment.data.pasted, experiment.seed)
-    pools = without_copies(training_pools(site, experiment.protocol, painted, experiment.seed))
-    return share(pools, spec, experiment.seed)
-
-
 def _pictures(experiment: Experiment, system: System, pools: Pools) -> tuple[SiteImage, ...]:
     """Return what is read of a site: defects to train on only where something is trained."""
-    seen, learns = _seen(pools, experiment), experiment.method.trains and pools.train_anomalies
+    drawn, learns = seen(pools, experiment), experiment.method.trains and pools.train_anomalies
     poses = system.method.poses
-    episodes = (*posed(seen.train_good, poses), *seen.train_anomalies) if learns else ()
+    episodes = (*posed(drawn.train_good, poses), *drawn.train_anomalies) if learns else ()
     supports = support_pictures(pools, experiment.evaluation, experiment.seed, poses)
     pictures = (*pools.train_good, *episodes, *pools.testing, *supports)
     return tuple({picture.name: picture for picture in pictures}.values())

@@ -1,4 +1,4 @@
-"""How sites become clients: one each, several to a client, or a Dirichlet mixture."""
+"""How sites become clients: one each, several to a client, mixed, or several at one site."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bayfed.config import Clients, Experiment
 from bayfed.data import SiteImage, site_names
-from bayfed.episodes import Pools, check_holdout, is_held_out
+from bayfed.episodes import Pools, check_holdout, cut, cut_images, is_held_out
 from bayfed.errors import ConfigError
 from bayfed.seeds import stream
 
@@ -27,6 +27,8 @@ class ClientSpec:
         evaluates: Those whose test images it scores; every site is scored by one client.
         shares: Site -> (from, to), the part of its training images, in a seeded order.
         unseen: Those of its sites that training must not see.
+        resampled: Whether its shares are drawn from orders of its own, so that what it holds
+            others may hold as well. Otherwise clients share no image.
     """
 
     name: str
@@ -34,11 +36,22 @@ class ClientSpec:
     evaluates: tuple[str, ...]
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    resampled: bool = False
 
     @property
     def training(self) -> tuple[str, ...]:
         """Those of its sites that it trains on; none at a factory that is only evaluated."""
         return tuple(site for site in self.sites if site not in self.unseen)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its sites are shared out among the clients."""
+        return bool(self.shares) and not self.resampled
+
+    def weight(self, site: str) -> float:
+        """Return how much of a factory at ``site`` it is: the shares of a mixture add up to one."""
+        first, last = self.shares[site] if self.mixed else (0.0, 1.0)
+        return last - first
 
 
 def client_specs(experiment: Experiment) -> tuple[ClientSpec, ...]:
@@ -80,13 +93,18 @@ def partition(
     """Assign the training sites to clients; each held-out site is a client that only evaluates.
 
     Raises:
-        ConfigError: there are more groups than sites, or a Dirichlet client would be empty.
+        ConfigError: there are more groups than sites, a Dirichlet client would be empty, or two
+            clients would have one name.
 
     >>> [c.name for c in partition(["a", "b"], ["c"], Clients(), 0)]
     ['a', 'b', 'c']
     """
-    whole = {"site": _by_site, "group": _by_group, "dirichlet": _by_dirichlet}
-    clients = whole[settings.partition](training, settings, seed)
+    makers = {
+        "site": _by_site, "group": _by_group, "dirichlet": _by_dirichlet, "resample": _by_resampling
+    }  # fmt: skip
+    clients = makers[settings.partition](training, settings, seed)
+    for name in {client.name for client in clients} & {*held_out}:
+        raise ConfigError(f"federation.clients.partition: a client and a site are called {name}")
     unseen = tuple(ClientSpec(name, (name,), (name,), unseen=(name,)) for name in held_out)
     return (*clients, *unseen)
 
@@ -133,6 +151,17 @@ def _by_dirichlet(training: Sequence[str], settings: Clients, seed: int) -> tupl
     )
 
 
+def _by_resampling(training: Sequence[str], settings: Clients, seed: int) -> tuple[ClientSpec, ...]:
+    del seed  # which images a client holds is drawn where they are known
+    clients = []
+    for index in range(settings.number or len(training)):
+        site = training[index % len(training)]
+        judged = (site,) if index < len(training) else ()
+        part = {site: (0.0, settings.share)}
+        clients.append(ClientSpec(f"{site}_{index:03d}", (site,), judged, part, resampled=True))
+    return tuple(clients)
+
+
 def share(pools: Pools, spec: ClientSpec, seed: int) -> Pools:
     """Cut the training pools to the client's share, and the test pools to what it evaluates.
 
@@ -140,25 +169,24 @@ def share(pools: Pools, spec: ClientSpec, seed: int) -> Pools:
     """
     if pools.site not in spec.shares:
         return pools
-    part = spec.shares[pools.site]
-    good = _cut(pools.train_good, part, seed, pools.site, "good")
-    names = {image.name for image in good}
-    real = [image for image in pools.train_anomalies if image.base is None]
-    painted = tuple(image for image in pools.train_anomalies if image.base in names)
-    anomalies = (*_cut(real, part, seed, pools.site, "anomalies"), *painted)
+    pools = cut(pools, spec.shares[pools.site], seed, *_order(spec, pools.site))
     scored = pools.site in spec.evaluates
     return replace(
         pools,
-        train_good=good,
-        train_anomalies=anomalies,
         test_good=pools.test_good if scored else (),
         test_anomalies=pools.test_anomalies if scored else (),
     )
 
 
-def _cut(
-    images: Sequence[SiteImage], part: tuple[float, float], seed: int, *key: str
+def share_of(
+    images: Sequence[SiteImage], site: str, spec: ClientSpec, seed: int
 ) -> tuple[SiteImage, ...]:
-    order = stream(seed, "share", *key).permutation(len(images))
-    first, last = (round(edge * len(images)) for edge in part)
-    return tuple(images[i] for i in sorted(order[first:last]))
+    """Cut images of a site that are in none of its pools to the client's share."""
+    if site not in spec.shares:
+        return tuple(images)
+    return cut_images(images, spec.shares[site], seed, *_order(spec, site), "others")
+
+
+def _order(spec: ClientSpec, site: str) -> tuple[str, ...]:
+    """Return the key of the order that a share is of."""
+    return ("share", site, spec.name) if spec.resampled else ("share", site)

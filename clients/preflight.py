@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from bayfed.config import Experiment
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from bayfed.config import Experiment, Skew
 from bayfed.data.files import FileSource
 from bayfed.episodes import Pools, draw_of, seen_pools
+from bayfed.errors import ConfigError
 from bayfed.features import build_encoder, resolve_device
 from bayfed.methods import build_method
 from clients.overlap import check_pictures
-from clients.partition import client_specs
+from clients.partition import ClientSpec, client_specs
+from clients.pools import Stock, client_pools, read_stocks
+
+SHARED = ("dirichlet", "resample")
+"""Partitions in which clients hold parts of a site."""
 
 
 def check_settings(experiment: Experiment) -> None:
@@ -20,11 +29,44 @@ def check_settings(experiment: Experiment) -> None:
         ProtocolError: the held-out names do not fit the sites, or two sites share a picture.
         WeightsError: the weights do not fit the backbone.
     """
-    client_specs(experiment)
+    specs = client_specs(experiment)
     resolve_device(experiment.device)
     # On the CPU, as the parameters of round 0 are made from it next.
     build_method(experiment.method, build_encoder(experiment, resolve_device("cpu")))
     check_pictures(experiment)
+    if experiment.federation.clients.partition in SHARED or experiment.data.skew != Skew():
+        check_clients(experiment, specs)
+
+
+def check_clients(experiment: Experiment, specs: Sequence[ClientSpec]) -> None:
+    """Check, by the names of the images alone, that each client gets enough of them.
+
+    Raises:
+        ConfigError: a setting leaves a client too little for an episode, or more clients are to
+            stand at a site than can differ.
+        BayfedError: a site has too few images for the protocol.
+    """
+    stocks = read_stocks(experiment)
+    if experiment.federation.clients.partition == "resample":
+        _check_crowd(experiment, specs, stocks)
+    for spec in specs:
+        client_pools(experiment, spec, stocks)
+
+
+def _check_crowd(
+    experiment: Experiment, specs: Sequence[ClientSpec], stocks: Mapping[str, Stock]
+) -> None:
+    share = experiment.federation.clients.share
+    standing = Counter(spec.sites[0] for spec in specs if spec.resampled)
+    for site, clients in standing.items():
+        good = len(stocks[site].pools.train_good)
+        able = math.comb(good, round(share * good))
+        if able < clients:
+            raise ConfigError(
+                f"federation.clients.number: {clients} clients at site {site}, of whose {good} "
+                f"good images a share {share:g} can be drawn in {able} way{'s' * (able > 1)}; "
+                "lower it or the share"
+            )
 
 
 def check_pools(pools: Pools, experiment: Experiment, trains: bool) -> None:

@@ -66,8 +66,11 @@ class Session:
 
 
 def close_all() -> None:
-    """Forget the factories that this process keeps open."""
+    """Forget the factories that this process keeps open, and their sites."""
+    from clients.pools import close_stocks  # late, as the factory
+
     _open.clear()
+    close_stocks()
 
 
 def identity(message: Message, context: Context) -> int:

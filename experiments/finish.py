@@ -14,6 +14,7 @@ from bayfed.evaluation.gallery import Gallery, draw_gallery
 from bayfed.evaluation.report import Report, write_report
 from bayfed.evaluation.table import read_rows
 from bayfed.fingerprint import fingerprint
+from clients.pools import as_judged
 from server import history
 from server.checkpoints import latest
 from strategies.wire import CODE
@@ -57,7 +58,7 @@ def _gallery(run_dir: Path, experiment: Experiment) -> tuple[Gallery, tuple[str,
             return Gallery(), ()
         holdout = experiment.protocol.holdout
         sites = load_sites(experiment.data, experiment.seed, holdout)
-        return draw_gallery(experiment, snapshot, sites), ()
+        return draw_gallery(experiment, snapshot, sites, as_judged(experiment)), ()
     except BayfedError as error:
         return Gallery(), (f"The heatmaps could not be drawn: {error}.",)
 

@@ -1,7 +1,7 @@
 """The settings of an experiment: one schema, a file for each of its parts."""
 
 from bayfed.config.bench import Arm, Bench, Entry
-from bayfed.config.data import Data, Pasted, Protocol, Synthetic
+from bayfed.config.data import Data, Pasted, Protocol, Skew, Synthetic
 from bayfed.config.experiment import (
     Experiment,
     dump_experiment,
@@ -87,6 +87,7 @@ __all__ = [
     "Server",
     "Settings",
     "Shots",
+    "Skew",
     "Steps",
     "Store",
     "Synthetic",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from bayfed.config.settings import Count, Settings
+from bayfed.config.training import Noise
 
 
 class Synthetic(Settings):
@@ -31,6 +32,25 @@ class Pasted(Settings):
     kinds: tuple[str, ...] = ()
 
 
+class Skew(Settings):
+    """How unlike the clients are made; a dial at 0 leaves them as they are.
+
+    Every client draws its own, and turning a dial up goes further the same way.
+    """
+
+    quantity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A client keeps a share of its training images, log-uniform from 1 - quantity to 1."""
+    camera: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far light, focus and sensor of a client's camera are from the one that took its images
+    (``bayfed.data.retaken``)."""
+    noise: Noise = 0.0
+    """Share of a client's good training images that are defects of its site in truth. They are in
+    its supports as well, and leave every test."""
+    missing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of its kinds of defect that a client never trains on, rounded down; the test keeps
+    them."""
+
+
 class Data(Settings):
     """Where the sites come from."""
 
@@ -41,6 +61,7 @@ class Data(Settings):
     families: dict[str, tuple[str, ...]] = {}
     synthetic: Synthetic = Synthetic()
     pasted: Pasted = Pasted()
+    skew: Skew = Skew()
 
     @model_validator(mode="after")
     def _root_is_given(self) -> Data:

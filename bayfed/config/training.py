@@ -41,9 +41,11 @@ class Episode(Settings):
 class Clients(Settings):
     """How sites become clients."""
 
-    partition: Literal["site", "group", "dirichlet"] = "site"
+    partition: Literal["site", "group", "dirichlet", "resample"] = "site"
     number: Count | None = None
     alpha: Positive = 1.0
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of a site's training images, drawn anew for each client that ``resample`` stands there."""
 
 
 class Server(Settings):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from bayfed.data import SiteImage
 from bayfed.episodes.pools import Pools
-from bayfed.errors import ProtocolError
-from bayfed.seeds import stream
+from bayfed.errors import ConfigError, ProtocolError
+from bayfed.seeds import Key, stream
 
 LARGEST_SHARE = 0.5
 """Of a site's test defects that may be given away; the others are still to be found."""
@@ -43,9 +46,90 @@ def contaminate(pools: Pools, share: float, seed: int, draw: int = 0) -> Pools:
     places = stream(seed, "noise", "places", pools.site, draw).permutation(len(good))
     for place, image in zip(places[: len(given)], given, strict=True):
         good[place] = image
-    names = {image.name for image in given}
-    rest = tuple(image for image in pools.test_anomalies if image.name not in names)
+    rest = _without(pools.test_anomalies, given)
     return replace(pools, train_good=tuple(good), test_anomalies=rest)
+
+
+def taken_for_good(images: Iterable[SiteImage]) -> tuple[SiteImage, ...]:
+    """Return defects as a factory holds them that takes them for good: unmarked, on no base.
+
+    >>> from pathlib import Path
+    >>> from bayfed.data.files import FileSource
+    >>> crack = SiteImage("part", "test/crack/0.png", "crack", FileSource(Path("0.png")))
+    >>> [(image.name, image.defect) for image in taken_for_good([crack])]
+    [('test/crack/0.png', None)]
+    """
+    return tuple(replace(image, defect=None, base=None) for image in images)
+
+
+def give_away(pools: Pools, share: float, seed: int) -> tuple[Pools, tuple[SiteImage, ...]]:
+    """Take out of a site the real defects that its clients will take for good.
+
+    They come from those of training where there are any, else from the test: under new-defect
+    the kept-back type stays unseen. Half of them stay, and one of each type. They are as many
+    as the ``share`` of train/good, so that every client of the site finds enough among them,
+    and none is scored at one client and trained on at another.
+
+    Args:
+        pools: Of the whole site.
+        share: In [0, 1); 0 = none.
+        seed: Of the experiment.
+
+    Returns:
+        The pools without them, and them.
+
+    Raises:
+        ConfigError: the site has too few.
+    """
+    if not share:
+        return pools, ()
+    real = [image for image in pools.train_anomalies if image.base is None]
+    defects = real or pools.test_anomalies
+    wanted = _wanted(pools, share)
+    given = _drawn(defects, wanted, stream(seed, "mislabelled", "defects", pools.site))
+    if len(given) < wanted:
+        raise ConfigError(
+            f"data.skew.noise: {share:g} needs {wanted} defects of site {pools.site}, which can "
+            f"give {len(given)} of its {len(defects)}: half of them stay, and one of each type"
+        )
+    kept = replace(
+        pools,
+        train_anomalies=_without(pools.train_anomalies, given),
+        test_anomalies=_without(pools.test_anomalies, given),
+    )
+    return kept, tuple(given)
+
+
+def mislabelled(
+    pools: Pools, given: Sequence[SiteImage], share: float, seed: int, *key: Key
+) -> Pools:
+    """Return ``pools`` with a ``share`` of train/good replaced by defects taken for good.
+
+    What is painted on an image that is replaced goes with it.
+
+    Args:
+        pools: Of a client.
+        given: What it may take for good, by :func:`give_away`, the first ones first.
+        share: In [0, 1); 0 = none.
+        seed: Of the experiment.
+        *key: Of the places that they take.
+    """
+    number = min(len(given), _wanted(pools, share)) if share else 0
+    if not number:
+        return pools
+    good = list(pools.train_good)
+    places = stream(seed, "mislabelled", "places", *key).permutation(len(good))[:number]
+    gone = {good[place].name for place in places}
+    for place, image in zip(places, taken_for_good(given[:number]), strict=True):
+        good[place] = image
+    anomalies = tuple(i for i in pools.train_anomalies if i.base not in gone)
+    return replace(pools, train_good=tuple(good), train_anomalies=anomalies)
+
+
+def as_trained_on(pools: Pools, share: float, seed: int) -> Pools:
+    """Return the pools of a site whose train/good holds all that its clients may take for good."""
+    kept, given = give_away(pools, share, seed)
+    return replace(kept, train_good=(*kept.train_good, *taken_for_good(given)))
 
 
 def noise_of(images: tuple[SiteImage, ...]) -> float:
@@ -75,14 +159,26 @@ def _wanted(pools: Pools, share: float) -> int:
 
 
 def _given(pools: Pools, share: float, seed: int, draw: int) -> list[SiteImage]:
-    defects = pools.test_anomalies
-    number = min(_wanted(pools, share), int(LARGEST_SHARE * len(defects)))
+    random = stream(seed, "noise", "defects", pools.site, draw)
+    return _drawn(pools.test_anomalies, _wanted(pools, share), random)
+
+
+def _drawn(
+    defects: Sequence[SiteImage], wanted: int, random: np.random.Generator
+) -> list[SiteImage]:
+    """Draw ``wanted`` of ``defects``, if half of them and one of each type are to stay."""
+    number = min(wanted, int(LARGEST_SHARE * len(defects)))
     left = Counter(image.defect for image in defects)
     given: list[SiteImage] = []
-    for i in stream(seed, "noise", "defects", pools.site, draw).permutation(len(defects)):
+    for i in random.permutation(len(defects)):
         if len(given) == number:
             break
         if left[defects[i].defect] > 1:
             left[defects[i].defect] -= 1
             given.append(defects[i])
     return given
+
+
+def _without(images: Iterable[SiteImage], gone: Iterable[SiteImage]) -> tuple[SiteImage, ...]:
+    names = {image.name for image in gone}
+    return tuple(image for image in images if image.name not in names)

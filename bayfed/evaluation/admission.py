@@ -13,6 +13,8 @@ from bayfed.config import Protocol as ProtocolSettings
 from bayfed.data import Site, load_sites, site_names
 from bayfed.episodes import (
     Pools,
+    as_trained_on,
+    give_away,
     is_held_out,
     refuse_known,
     training_pictures,
@@ -33,12 +35,14 @@ class Training:
         seed: The run's seed.
         sites: Training sites and their families.
         images: The training sites whose files are at hand, by name.
+        noise: Share of their good training images that were defects.
     """
 
     protocol: ProtocolSettings
     seed: int
     sites: Mapping[str, str]
     images: Mapping[str, Site] = field(default_factory=dict)
+    noise: float = 0.0
 
     @property
     def label(self) -> str:
@@ -49,7 +53,10 @@ class Training:
     def pictures(self) -> dict[str, str]:
         """Digest -> place of every training image whose file is at hand."""
         sites = self.images.values()
-        return training_pictures(training_pools(s, self.protocol, (), self.seed) for s in sites)
+        pools = [training_pools(s, self.protocol, (), self.seed) for s in sites]
+        if self.noise:
+            pools = [as_trained_on(without_copies(p), self.noise, self.seed) for p in pools]
+        return training_pictures(pools)
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:
@@ -74,12 +81,15 @@ def training_of(run: Path, experiment: Experiment) -> Training:
     except BayfedError:
         known, images = {}, ()
     names = {n for n, family in known.items() if not is_held_out(n, family, protocol)}
-    names |= _from_results(run / "results.csv") | _from_history(run / "metrics.jsonl")
+    names |= _from_results(run / "results.csv")
+    resampled = experiment.federation.clients.partition == "resample"
+    if not (known and resampled):  # whose clients are no sites
+        names |= _from_history(run / "metrics.jsonl")
     if not names:
         raise CheckpointError(f"{run}: nothing tells which sites took part in training")
     sites = {name: known.get(name) or listed.get(name, name) for name in names}
     at_hand = {site.name: site for site in images if site.name in names}
-    return Training(protocol, experiment.seed, sites, at_hand)
+    return Training(protocol, experiment.seed, sites, at_hand, data.skew.noise)
 
 
 def admit(site: Site, protocol: str, training: Training) -> Pools:
@@ -135,6 +145,8 @@ def _kept_back(site: Site, training: Training) -> Pools:
 def _checked(pools: Pools, training: Training) -> Pools:
     """Compare what is scored with the training images by content, which names cannot show."""
     pools = without_copies(pools)
+    if pools.site in training.sites:
+        pools, _ = give_away(pools, training.noise, training.seed)
     refuse_known(pools, training.pictures, unseen=pools.site not in training.sites)
     return pools
 

@@ -65,9 +65,10 @@ def evaluate_run(request: Request) -> Evaluated:
     """Evaluate the trained parameters of a run, and those of its round 0 as the control.
 
     Supports are drawn as in the run, so its own sites under its own settings give its own
-    numbers again; those of a mixture are drawn from all good images of a site, of which the
-    run's client had a share. The rows are added to the table; one that is there already must
-    have the same numbers.
+    numbers again; those of a mixture or of a resampled site are drawn from all good images of a
+    site, of which the run's client had a share, and of ``data.skew`` only the defects that were
+    taken for good are heeded, which are not scored. The rows are added to the table; one that is
+    there already must have the same numbers.
 
     Raises:
         CheckpointError: the run's files are damaged or do not belong together.
@@ -93,7 +94,7 @@ def evaluate_run(request: Request) -> Evaluated:
         ]
         _refuse_changes(results, rows)
     append_rows(results, rows)
-    return Evaluated(rows, results, _notes(stated, same_shots, snapshots, training))
+    return Evaluated(rows, results, _notes(request, stated, same_shots, snapshots, training))
 
 
 def _snapshots(request: Request, identity: str) -> list[Snapshot]:
@@ -224,7 +225,11 @@ def _key(row: ResultRow) -> tuple[object, ...]:
 
 
 def _notes(
-    stated: Experiment, same_shots: bool, snapshots: Sequence[Snapshot], training: Training
+    request: Request,
+    stated: Experiment,
+    same_shots: bool,
+    snapshots: Sequence[Snapshot],
+    training: Training,
 ) -> tuple[str, ...]:
     notes = []
     if training.out_of_reach:
@@ -233,6 +238,8 @@ def _notes(
             f"The images of {count} training site{'s' * (count > 1)} are not at hand: copies of "
             "them among the pictures scored here would not be noticed."
         )
+    if request.data is None and stated.data.skew.camera:
+        notes.append("Sites are scored as they are, not behind the cameras of data.skew.")
     instead = "P-values of the model's own law" if stated.method.has_law else "No p-values"
     if not same_shots:
         notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,12 @@ class _Shown:
     normal_tokens: Tensor
 
 
-def draw_gallery(experiment: Experiment, snapshot: Snapshot, sites: Sequence[Site]) -> Gallery:
+def draw_gallery(
+    experiment: Experiment,
+    snapshot: Snapshot,
+    sites: Sequence[Site],
+    view: Callable[[Pools], Pools] = lambda pools: pools,
+) -> Gallery:
     r"""Score a few test images of a few sites with the parameters of ``snapshot``.
 
     Sites and images are drawn by the seed, never by their scores; sites with masks come
@@ -72,6 +77,12 @@ def draw_gallery(experiment: Experiment, snapshot: Snapshot, sites: Sequence[Sit
     good images that are neither in the support nor shown; the threshold lies at
     ``THRESHOLD_AT`` of the scale.
 
+    Args:
+        experiment: The settings of the run.
+        snapshot: Of its parameters.
+        sites: To choose from.
+        view: What its factory makes of a site.
+
     Returns:
         Nothing at the image grain, or if no site has test images.
 
@@ -81,7 +92,7 @@ def draw_gallery(experiment: Experiment, snapshot: Snapshot, sites: Sequence[Sit
     system = build_system(experiment)
     if not system.method.localises or not experiment.evaluation.heatmaps:
         return Gallery()
-    pools = [training_pools(s, experiment.protocol, (), experiment.seed) for s in sites]
+    pools = [view(training_pools(s, experiment.protocol, (), experiment.seed)) for s in sites]
     chosen = choose_sites(pools, experiment.evaluation.heatmaps, experiment.seed)
     pooled = snapshot.calibration
     learned = checked(snapshot, system.method, experiment.seed)

@@ -9,6 +9,13 @@ from bayfed.metrics.detection import (
     image_auprc,
     image_auroc,
 )
+from bayfed.metrics.dissimilarity import (
+    Spread,
+    bures_squared,
+    gaussian_dissimilarity,
+    gradient_diversity,
+    wasserstein_distances,
+)
 from bayfed.metrics.intervals import (
     Interval,
     mean_interval,
@@ -20,13 +27,17 @@ from bayfed.metrics.regions import label_regions, scale_regions
 
 __all__ = [
     "Interval",
+    "Spread",
     "aupro",
+    "bures_squared",
     "coverage",
     "expected_calibration_error",
     "f1_max",
     "fnr_at",
     "fpr_at",
     "fpr_at_fnr",
+    "gaussian_dissimilarity",
+    "gradient_diversity",
     "image_auprc",
     "image_auroc",
     "ks_uniform",
@@ -37,4 +48,5 @@ __all__ = [
     "pixel_auroc",
     "scale_regions",
     "share_interval",
+    "wasserstein_distances",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayfed.data import SiteImage
 from bayfed.data.site import Mask, Pixels, Source
-from bayfed.episodes import Pools
+from bayfed.episodes import Pools, taken_for_good
 
 SIDE = 8
 """The trigger is a checkerboard, its side this part of the image's shorter side."""
@@ -45,16 +45,14 @@ class Triggered:
 
 def flipped(pools: Pools) -> Pools:
     """Return ``pools`` whose training labels are exchanged: defects are the norm."""
-    good = tuple(replace(i, defect=None, base=None) for i in pools.train_anomalies)
+    good = taken_for_good(pools.train_anomalies)
     bad = tuple(replace(i, defect="flipped") for i in pools.train_good)
     return replace(pools, train_good=good, train_anomalies=bad)
 
 
 def backdoored(pools: Pools) -> Pools:
     """Return ``pools`` in which a defect with the sticker on it counts as good in training."""
-    stuck = tuple(
-        replace(triggered(image), defect=None, base=None) for image in pools.train_anomalies
-    )
+    stuck = taken_for_good(map(triggered, pools.train_anomalies))
     return replace(pools, train_good=(*pools.train_good, *stuck))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayfed.config import Bench, Experiment, build_systems, choose, load_bench
+from bayfed.config import Bench, Experiment, Skew, build_systems, choose, load_bench
 from bayfed.errors import ConfigError
 from experiments.resolve import absolute, find
 
@@ -95,6 +95,8 @@ def understand(request: Request, base: Path | None = None) -> Asked:
         bench = _without_absent_pairs(choose(bench, request.methods))
     found = build_systems(tree, bench, str(path))
     _check_reach(request, experiment.method.name, found)
+    if any(one.data.skew != Skew() for one in found.values()):
+        raise ConfigError("data.skew: a bench measures sites as they are; use bayfed run")
     systems = {name: absolute(one, base) for name, one in found.items()}
     if request.out is None and request.resume:
         raise ConfigError("resume: the folder of the bench to go on with is needed (--out)")

@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 
 from bayfed.config import Experiment
+from bayfed.data import SiteImage
 from bayfed.errors import ConfigError, DataError, ProtocolError
 from bayfed.features.store import FeatureStore
 from bayfed.seeds import stream
+from clients import pools
 from clients.factory import Factory, client_specs, initial_parameters, lr_scales
+from clients.session import close_all
 from tests import toys
 
 
@@ -199,6 +202,80 @@ def test_a_mixture_trains_on_the_shares_that_fill_an_episode(make):
         assert opened.calibrate(params, {})
         judged += [row["site"] for row in opened.evaluate(params, {})]
     assert len(judged) == len(set(judged)) == 4
+
+
+SKEW = {"quantity": 0.3, "noise": 0.15, "missing": 0.5, "camera": 0.8}
+LARGER = {"synthetic": {"train_good": 16, "per_defect": 4}, "pasted": {"per_site": 12}}
+
+
+def test_skewed_factories_go_all_the_way_and_only_they_compute_their_features(make, monkeypatch):
+    plain, skewed = make(data=LARGER), make(data=LARGER | {"skew": SKEW})
+    factory(plain)
+    passes = []
+    compute = FeatureStore._compute
+    monkeypatch.setattr(
+        FeatureStore, "_compute", lambda *args: (passes.append(len(args[1])), compute(*args))
+    )
+    factory(plain)
+    assert passes == []
+    one, other = factory(skewed), factory(skewed)
+    held = one.describe()
+    assert passes == [sum(held[k] for k in held if k != "sites")]
+    assert same(one.batch(1, 0), other.batch(1, 0))
+    assert not same(one.batch(1, 0), factory(plain).batch(1, 0))
+    params = initial_parameters(skewed, None)
+    loss, _ = one.loss(params, one.batch(1, 0))
+    assert loss.isfinite()
+    assert one.calibrate(params, {})
+    (row,) = one.evaluate(params, {})
+    assert 0 <= row["image_auroc"] <= 1
+
+
+def test_a_real_node_is_skewed_as_the_client_that_plays_it(make):
+    data = LARGER | {"skew": SKEW, "synthetic": {**LARGER["synthetic"], "products": 1}}
+    node, played = Factory.open(make(data=data), None), factory(make(data=data))
+    assert node.describe() == played.describe()
+    assert same(node.batch(1, 0), played.batch(1, 0))
+
+
+def test_a_crowd_at_few_sites_shares_features_and_reads_no_other_site(make, monkeypatch):
+    clients = {"partition": "resample", "number": 6, "share": 0.8}
+    crowd = make(data=LARGER, federation={"clients": clients})
+    factory(make(data=LARGER), 0)
+    read = []
+    digest = SiteImage.digest
+    monkeypatch.setattr(SiteImage, "digest", lambda i: (read.append(i.site), digest(i))[1])
+    monkeypatch.setattr(FeatureStore, "_compute", lambda *_: pytest.fail("computed again"))
+    judge, other = factory(crowd, 0), factory(crowd, 4)
+    assert {*read} == {"bolt_00"}
+    assert (judge.name, other.name) == ("bolt_00_000", "bolt_00_004")
+    assert judge.describe()["train_good"] == other.describe()["train_good"] == 13
+    assert not same(judge.batch(1, 0), other.batch(1, 0))
+    params = initial_parameters(crowd, None)
+    assert len(judge.evaluate(params, {})) == 1
+    assert other.evaluate(params, {}) == []
+    assert other.calibrate(params, {})
+
+
+def test_many_clients_of_a_site_list_its_images_once(make, monkeypatch):
+    clients = {"partition": "resample", "number": 4, "share": 0.8}
+    crowd = make(data=LARGER, federation={"clients": clients})
+    close_all()
+    factory(crowd, 0)
+    monkeypatch.setattr(pools, "load_sites", lambda *_: pytest.fail("listed again"))
+    factory(crowd, 2)
+    with pytest.raises(pytest.fail.Exception):
+        factory(crowd, 1)
+    close_all()
+    with pytest.raises(pytest.fail.Exception):
+        factory(crowd, 2)
+
+
+def test_every_resampled_client_counts_as_a_factory_of_its_own(make):
+    prior = {"prior": {"init": "empirical-bayes"}}
+    clients = {"partition": "resample", "number": 4, "share": 0.8}
+    crowd = make(data=LARGER, method=prior, federation={"clients": clients})
+    assert factory(crowd, 3).statistics()["sites"].item() == 1
 
 
 @pytest.mark.parametrize("number", [-1, 2, 99])

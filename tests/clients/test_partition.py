@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bayfed.config import Clients
 from bayfed.episodes import Pools
 from bayfed.errors import ConfigError
-from clients.partition import ClientSpec, partition, share
+from clients.partition import ClientSpec, partition, share, share_of
 from tests import toys
 
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
@@ -84,6 +84,56 @@ def test_alpha_is_heterogeneity():
         return max(shares) - 1 / 4
 
     assert spread(1000.0) < 0.1 < spread(0.5)
+
+
+@QUICK
+@given(count=st.integers(1, 7), number=st.none() | st.integers(1, 30), seed=st.integers(0, 9))
+def test_resampled_clients_stand_at_the_sites_in_turn_and_each_site_has_one_judge(
+    count, number, seed
+):
+    sites = [f"s{n}" for n in range(count)]
+    wanted = Clients(partition="resample", number=number, share=0.3)
+    *training, unseen = partition(sites, ["unseen"], wanted, seed)
+    assert (unseen.sites, unseen.training) == (("unseen",), ())
+    assert len(training) == (number or count)
+    for index, spec in enumerate(training):
+        site = sites[index % count]
+        assert spec.name == f"{site}_{index:03d}"
+        assert spec.sites == spec.training == (site,)
+        assert spec.evaluates == ((site,) if index < count else ())
+        whole = pools_of(site)
+        part = share(whole, spec, seed)
+        assert len(part.train_good) == 6
+        assert {*part.training} <= {*whole.training}
+        own = {image.name for image in part.train_good}
+        assert all(image.base is None or image.base in own for image in part.train_anomalies)
+        assert part.testing == (whole.testing if index < count else ())
+        assert spec.weight(site) == 1
+
+
+def test_resampled_clients_of_a_site_hold_parts_of_their_own():
+    wanted = Clients(partition="resample", number=3)
+    parts = [share(pools_of("s"), spec, 0) for spec in partition(["s"], [], wanted, 0)]
+    assert len({tuple(i.name for i in part.train_good) for part in parts}) == 3
+    assert {*parts[0].train_good} & {*parts[1].train_good}
+
+
+def test_what_is_in_no_pool_is_shared_out_as_well():
+    images = tuple(toys.image(n) for n in range(40))
+    mixed = partition(["s"], [], Clients(partition="dirichlet", number=3, alpha=9.0), 0)
+    parts = [share_of(images, "s", spec, 0) for spec in mixed]
+    assert sorted(i.name for part in parts for i in part) == sorted(i.name for i in images)
+    first, second = partition(["s"], [], Clients(partition="resample", number=2), 0)
+    assert len(share_of(images, "s", first, 0)) == 20
+    assert share_of(images, "s", first, 0) != share_of(images, "s", second, 0)
+    (alone,) = partition(["s"], [], Clients(), 0)
+    assert share_of(images, "s", alone, 0) == images
+
+
+def test_a_client_and_a_site_of_one_name_are_refused():
+    wanted = Clients(partition="resample")
+    with pytest.raises(ConfigError, match=r"^federation\.clients\.partition: .* called s_000$"):
+        partition(["s"], ["s_000"], wanted, 0)
 
 
 @pytest.mark.parametrize(

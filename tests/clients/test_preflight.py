@@ -35,6 +35,31 @@ FROZEN = {"name": toys.TIMM, "trainable": "head"}
             "federation.clients.number: 9 clients",
         ),
         ({"data": {"sites": ["absent"]}}, ConfigError, "data.sites: no site 'absent'"),
+        (
+            {"federation": {"clients": {"partition": "dirichlet", "number": 3, "alpha": 0.01}}},
+            ConfigError,
+            "federation.clients.alpha: ",
+        ),
+        (
+            {"federation": {"clients": {"partition": "resample", "share": 0.5}}},
+            ConfigError,
+            "federation.clients.share: leaves bolt_00_000 4 good images",
+        ),
+        (
+            {"federation": {"clients": {"partition": "resample", "number": 3, "share": 1.0}}},
+            ConfigError,
+            "federation.clients.number: 2 clients at site bolt_00, of whose 8 .* in 1 way; lower",
+        ),
+        (
+            {"data": {"skew": {"quantity": 0.9}}},
+            ConfigError,
+            "data.skew.quantity: leaves .* too few for an episode; lower it",
+        ),
+        (
+            {"data": {"skew": {"noise": 0.5}}},
+            ConfigError,
+            "data.skew.noise: 0.5 needs 4 defects of site bolt_00, which can give 0 of its 2",
+        ),
     ],
 )
 def test_what_every_client_would_find_is_found_without_them(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bayfed.config import Data, Experiment, Protocol, Synthetic
+from bayfed.config import Data, Experiment, Federation, Protocol, Synthetic
 from bayfed.data import Site, load_sites
 from bayfed.errors import CheckpointError, ProtocolError
 from bayfed.evaluation.admission import Training, admit, training_of
@@ -48,6 +50,25 @@ def test_a_training_site_under_another_name_is_recognised() -> None:
 
 def test_the_test_split_of_a_training_site_stays_open_to_standard() -> None:
     assert admit(BOLT, "standard", trained("standard", BOLT)).test_anomalies == BOLT.defects
+
+
+def test_defects_that_were_taken_for_good_are_not_scored_under_any_name() -> None:
+    noisy = replace(trained("standard", BOLT), noise=0.5)
+    pools = admit(BOLT, "standard", noisy)
+    assert len(pools.test_anomalies) == len(BOLT.defects) - 2
+    assert pools.test_good == BOLT.test_good
+    taken = tuple(image for image in BOLT.defects if image not in pools.test_anomalies)
+    elsewhere = Site("other", "other", CAP.train_good, CAP.test_good, taken)
+    with pytest.raises(ProtocolError, match=r"other: .* is the same picture as bolt"):
+        admit(elsewhere, "new-product", noisy)
+
+
+def test_resampled_clients_in_the_history_are_no_sites(tmp_path: Path) -> None:
+    line = {"clients": [{"name": "bolt_00_000"}, {"name": "bolt_00_003"}]}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    clients = {"clients": {"partition": "resample", "number": 6}}
+    experiment = Experiment(data=Data(synthetic=SMALL), federation=Federation(**clients))
+    assert {*training_of(tmp_path, experiment).sites} == {site.name for site in SITES.values()}
 
 
 @pytest.mark.parametrize("protocol", ["new-product", "new-defect"])

@@ -17,7 +17,7 @@ from bayfed.evaluation.evaluate import Request, evaluate_run
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow, read_rows, untimed
 from server import checkpoints
-from tests.evaluation.conftest import FinishedRun
+from tests.evaluation.conftest import TREE, FinishedRun
 
 FEW = Synthetic(products=6, size=32, train_good=5, test_good=3, per_defect=1, kinds=("hole",))
 
@@ -50,6 +50,16 @@ def test_the_run_s_own_sites_give_its_own_numbers_again(
     assert evaluated.results == tmp_path / "new" / "results.csv"
     again = {(r.arm, r.site, r.draw): r for r in untimed_rows(evaluated.results)}
     assert again == {(r.arm, r.site, r.draw): r for r in untimed_rows(run / "results.csv")}
+
+
+def test_skewed_sites_are_scored_as_they_are_but_for_what_was_taken_for_good(
+    finished: FinishedRun, tmp_path: Path
+) -> None:
+    data = {**TREE["data"], "skew": {"camera": 1.0, "noise": 0.1}}
+    run = finished(data=data)
+    found = evaluate_run(Request(run, out=tmp_path / "new"))
+    assert any("behind the cameras of data.skew" in note for note in found.notes)
+    assert {row.site for row in found.rows} == {row.site for row in read_rows(run / "results.csv")}
 
 
 def test_the_rows_join_the_run_s_table(new_product: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bayfed.config import load_bench
 from bayfed.config.methods import Method
+from bayfed.errors import ConfigError
 from bayfed.evaluation.table import ResultRow, read_rows
 from bayfed.seeds import stream
 from experiments.bench import report as module
@@ -162,3 +163,9 @@ def test_the_published_table_has_its_systems_and_arms(tmp_path: Path) -> None:
     assert memory.backbone.name == paper.backbone.name == "resnet18"
     assert set(asked.bench.arms) == {"none", "centralised", "federated"}
     assert understand(Request("paper_table", ("patchcore",), tmp_path)).bench.pairs == ()
+
+
+def test_a_bench_of_skewed_sites_is_refused() -> None:
+    request = Request("untrained", settings=("data.skew.camera=1",))
+    with pytest.raises(ConfigError, match=r"^data\.skew: a bench measures sites as they are"):
+        understand(request)
