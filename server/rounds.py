@@ -24,7 +24,7 @@ from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
-from server.diagnosis import NAMES, diagnosed
+from server.diagnosis import NAMES, apart, diagnosed
 from server.exchange import Exchange, Refusal, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
@@ -44,7 +44,16 @@ from strategies.secure.averaging import mean
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
-from strategies.wire import ARRAYS, CALIBRATION, CODE, Member, instruction, metrics_of, pack
+from strategies.wire import (
+    ARRAYS,
+    CALIBRATION,
+    CODE,
+    Member,
+    arrays_of,
+    instruction,
+    metrics_of,
+    pack,
+)
 
 log = logging.getLogger("bayfed.server")
 STAGES = 2
@@ -98,6 +107,7 @@ class Federation:
         self.attendance = Attendance(self.settings.defence.quarantine)
         self.privacy = Guard(self.experiment)
         self.trackers: list[Tracker] = []
+        self.apart: dict[str, float] = {}
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -212,7 +222,8 @@ class Federation:
         if measured is not None:
             snapshot = replace(snapshot, calibration=measured.calibration)
             exchanges += measured.exchanges
-        return self._record(snapshot, None, measured, [*exchanges, *asked], started, diagnosis)
+        exchanges += asked
+        return self._record(snapshot, None, measured, exchanges, started, diagnosis | self.apart)
 
     def _started(self, theta: Params) -> Params:
         """Return the parameters of the checkpoint that the job starts from, if it names one.
@@ -335,6 +346,9 @@ class Federation:
         asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
         asked = [(member, {}) for member in self.members if member.trains]
         found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
+        if self.settings.diagnostics.every and self.secure is None:
+            replies = found.exchanges[-1].good.values()
+            self.apart = apart([arrays_of(reply) for reply in replies])
         return self.privacy.released(found.tensors, found.clients), found.exchanges
 
     def _diagnose(self, number: int) -> tuple[dict[str, float], list[Replies]]:

@@ -25,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "secure sums": {"secure": {"clip": 1.0}},
     "private clients": {"privacy": {"level": "client", "noise": 1.0}, "uplink": {"clip": 1.0}},
     "private images": {"privacy": {"level": "image", "noise": 1.0, "clip": 1.0}},
+    "another algorithm": {"algorithm": {"name": "ditto"}},
 }
 
 EXCLUSIVE = [("private clients", "private images"), ("largest coordinates", "drawn coordinates")]

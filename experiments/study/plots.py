@@ -181,19 +181,31 @@ def _heatmap(runs: Sequence[Run]) -> Figure | None:
 
 
 def _dissimilarity(runs: Sequence[Run]) -> Figure | None:
-    known = [r for r in runs if r.dissimilarity > 0]
+    """Draw what came out against how unlike the clients are, in gradients and in normals."""
+    abscissae = {
+        "dissimilarity of the clients' gradients at round 0": [r.dissimilarity for r in runs],
+        "share of the normals' variance between clients": [r.apart for r in runs],
+    }
+    known = {label: x for label, x in abscissae.items() if any(value > 0 for value in x)}
     if not known:
         return None
-    figure, axes = _figure(1, 2)
-    labels = "gain of AUROC over round 0", "||grad F||\u00b2 at the end"
-    for j, (panel, label) in enumerate(zip(axes[0], labels, strict=True)):
-        for i, (strategy, own) in enumerate(by(known, "strategy").items()):
-            x = [r.dissimilarity for r in own]
-            y = [r.slope if j else r.auroc - r.control for r in own]
-            panel.plot(x, y, "os^Dvp*X"[i % 8], color=COLOURS[i % 8], label=strategy, markersize=5)
-        panel.set(xlabel="dissimilarity of the clients' gradients at round 0", ylabel=label)
-        panel.set_xscale("log")
-        panel.grid(visible=True, which="major", linewidth=0.4)
-    axes[0, 1].set_yscale("log")
+    figure, axes = _figure(len(known), 2)
+    ordinates = {
+        "gain of AUROC over round 0": [r.auroc - r.control for r in runs],
+        "||grad F||\u00b2 at the end": [r.slope for r in runs],
+    }
+    strategies = list(by(runs, "strategy"))
+    for i, (below, x) in enumerate(known.items()):
+        for j, (beside, y) in enumerate(ordinates.items()):
+            for k, strategy in enumerate(strategies):
+                own = [n for n, run in enumerate(runs) if run.strategy == strategy]
+                axes[i, j].plot(
+                    [x[n] for n in own], [y[n] for n in own], "os^Dvp*X"[k % 8],
+                    color=COLOURS[k % len(COLOURS)], label=strategy, markersize=5,
+                )  # fmt: skip
+            axes[i, j].set(
+                xlabel=below, ylabel=beside, xscale="log", yscale="log" if j else "linear"
+            )
+            axes[i, j].grid(visible=True, which="major", linewidth=0.4)
     axes[0, 0].legend(fontsize=7, frameon=False)
     return figure

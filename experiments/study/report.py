@@ -116,15 +116,21 @@ def _slopes(curves: Sequence[Point]) -> list[str]:
 
 
 def _unlike(runs: Sequence[Run]) -> list[str]:
-    measured = {
-        h: _mean([r.dissimilarity for r in rows]) for h, rows in by(runs, "heterogeneity").items()
+    lines = []
+    what = {
+        "dissimilarity": "Dissimilarity of the clients' gradients at round 0",
+        "apart": "Share of the variance of the clients' normals that lies between them",
     }
-    known = {h: value for h, value in measured.items() if not math.isnan(value)}
-    if not known:
-        return []
-    order = sorted(known, key=lambda h: known[h])
-    shown = ", ".join(f"{h} {known[h]:.2f}" for h in order)
-    return [f"Dissimilarity of the clients' gradients at round 0, from alike to unlike: {shown}."]
+    for name, words in what.items():
+        measured = {
+            h: _mean([getattr(run, name) for run in rows])
+            for h, rows in by(runs, "heterogeneity").items()
+        }
+        known = {h: value for h, value in measured.items() if not math.isnan(value)}
+        if known:
+            order = sorted(known, key=lambda h: known[h])
+            lines.append(f"{words}: {', '.join(f'{h} {known[h]:.2f}' for h in order)}.")
+    return lines
 
 
 def _unhappy(runs: Sequence[Run]) -> list[str]:

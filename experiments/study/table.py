@@ -83,6 +83,7 @@ class Run(Row):
         slope_min: The least of those that were diagnosed.
         slope_mean: Their mean.
         dissimilarity: How unlike the clients' gradients are at round 0.
+        apart: The share of the variance of their normals that lies between them.
         drift: The mean over rounds of how far updates lie from their mean.
         cosine: The mean over rounds of how alike their directions are.
         megabytes: Of tensors, sent up and down for training.
@@ -101,6 +102,7 @@ class Run(Row):
     slope_min: float
     slope_mean: float
     dissimilarity: float
+    apart: float
     drift: float
     cosine: float
     megabytes: float
@@ -162,7 +164,7 @@ def sites(cell: Cell, job: Job) -> list[Site]:
     return [Site(*cell, site, fmean(control[site]), fmean(trained[site])) for site in both]
 
 
-def run_of(cell: Cell, job: Job, found: Sequence[Point]) -> Run:
+def run_of(cell: Cell, job: Job, found: Sequence[Point], apart: float) -> Run:
     """Return what came out of a run whose rounds are ``found``."""
     said = outcome.read(job.outcome)
     slopes = [p.slope for p in found if not math.isnan(p.slope)]
@@ -181,6 +183,7 @@ def run_of(cell: Cell, job: Job, found: Sequence[Point]) -> Run:
         min(slopes, default=NAN),
         fmean(slopes) if slopes else NAN,
         diagnosed[0].dissimilarity if diagnosed else NAN,
+        apart,
         _mean(p.drift for p in found),
         _mean(p.cosine for p in found),
         last.megabytes if last else 0.0,
@@ -195,8 +198,10 @@ def tabulate(folder: Path, jobs: Mapping[Cell, Job]) -> list[Run]:
     for cell, job in jobs.items():
         if not job.outcome.exists():
             continue
-        found = points(cell, history.read(job.history))
-        runs.append(run_of(cell, job, found))
+        lines = history.read(job.history)
+        found = points(cell, lines)
+        apart = _number(lines[0], "statistics_share") if lines else NAN
+        runs.append(run_of(cell, job, found, apart))
         curves += found
         if runs[-1].status == outcome.COMPLETED:
             places += sites(cell, job)

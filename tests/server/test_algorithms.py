@@ -12,9 +12,13 @@ from flwr.app import ConfigRecord, Context, Message
 from bayfed.config import Experiment, experiment_hash, parse_experiment
 from bayfed.errors import ConfigError, DivergedError, FederationError
 from bayfed.evaluation.table import read_rows
+from bayfed.metrics.dissimilarity import gaussian_dissimilarity, gradient_diversity
+from bayfed.normality.empirical_bayes import evidence_sums
+from bayfed.normality.statistics import SufficientStatistics
 from experiments.inprocess import InProcessGrid
 from experiments.study.loop import Course, run
 from server import checkpoints, history
+from server.diagnosis import apart
 from server.job import Job
 from strategies.build import algorithm_of
 from strategies.outer import Outer
@@ -163,12 +167,34 @@ def test_a_diagnosis_is_exact_on_frozen_episodes(tmp_path: Path) -> None:
     each = torch.stack([theta - batch.mean(0) for batch in batches]).double()
     losses = [0.5 * (theta - batch).square().sum(1).mean().item() for batch in batches]
     slope = each.mean(0).square().sum().item()
-    unlike = (each - each.mean(0)).square().sum(1).mean().item() / slope
+    unlike = gradient_diversity(each)
     found = lines[3]
     assert found["objective"] == pytest.approx(sum(losses) / 3, rel=1e-5)
     assert found["slope"] == pytest.approx(slope, rel=1e-4)
     assert found["dissimilarity"] == pytest.approx(unlike, rel=1e-4)
     assert found["inner_gain"] == 0.25
+
+
+def test_factories_are_as_far_apart_as_their_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factories = [
+        torch.randn(200, 3, generator=generator).double() * (1 + c) + 2 * c for c in range(3)
+    ]
+    sums = [
+        evidence_sums(
+            SufficientStatistics(
+                torch.tensor(float(len(x))).double(), x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0))
+            )
+        )._asdict()
+        for x in factories
+    ]
+    means = torch.stack([x.mean(0) for x in factories])
+    covariances = torch.stack([torch.cov(x.T, correction=0) for x in factories])
+    distance, share = gaussian_dissimilarity(means, covariances)
+    found = apart(sums)
+    assert found["statistics_distance"] == pytest.approx(distance, rel=1e-5)
+    assert found["statistics_share"] == pytest.approx(share, rel=1e-5)
+    assert apart(sums[:1]) == apart([{"n": torch.ones(1)}] * 2) == {}
 
 
 @pytest.mark.parametrize(

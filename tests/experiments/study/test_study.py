@@ -238,7 +238,9 @@ def test_slopes_and_words_are_those_of_the_curves() -> None:
     line = fitted(curves)
     assert line is not None
     assert line.value == pytest.approx(-0.5, abs=1e-9)
-    runs = [Run("a", "h", 0, "completed", 9, 0.5, 0.7, nan, nan, nan, nan, 2.0, nan, nan, 1, 1, "")]
+    runs = [
+        Run("a", "h", 0, "completed", 9, 0.5, 0.7, nan, nan, nan, nan, 2.0, nan, nan, nan, 1, 1, "")
+    ]
     said = findings(runs, curves, [])
     assert said[0] == "**h**: a ends highest, AUROC 0.7000."
     assert "for 1 of 1 pairs: a under h (-0.50" in said[1]
