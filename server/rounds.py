@@ -341,14 +341,18 @@ class Federation:
             raise FederationError(f"{replies.phase}: no reply twice in a row from {lost[0]}")
 
     def _statistics(self) -> tuple[dict[str, Tensor], list[Replies]]:
-        if not self.experiment.method.pools_statistics or self.job.start is not None:
+        pools = self.experiment.method.pools_statistics and self.job.start is None
+        compares = bool(self.settings.diagnostics.every) and self.secure is None
+        if not (pools or compares):
             return {}, []
         asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
         asked = [(member, {}) for member in self.members if member.trains]
         found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
-        if self.settings.diagnostics.every and self.secure is None:
+        if compares:
             replies = found.exchanges[-1].good.values()
             self.apart = apart([arrays_of(reply) for reply in replies])
+        if not pools:
+            return {}, found.exchanges
         return self.privacy.released(found.tensors, found.clients), found.exchanges
 
     def _diagnose(self, number: int) -> tuple[dict[str, float], list[Replies]]:
