@@ -6,7 +6,8 @@ from bayfed.config import Experiment
 from bayfed.data.files import FileSource
 from bayfed.episodes import Pools, draw_of, seen_pools
 from bayfed.features import build_encoder, resolve_device
-from bayfed.methods import build_method
+from bayfed.methods import TrainableMethod, build_method
+from clients.batched import check_batched
 from clients.overlap import check_pictures
 from clients.partition import client_specs
 
@@ -15,7 +16,7 @@ def check_settings(experiment: Experiment) -> None:
     """Check what every client of a simulation would find wrong, and need not be asked for.
 
     Raises:
-        ConfigError: the backbone, the device or the partition is not to be had.
+        ConfigError: the backbone, the device, the partition or the backend is not to be had.
         DataError: no site is found.
         ProtocolError: the held-out names do not fit the sites, or two sites share a picture.
         WeightsError: the weights do not fit the backbone.
@@ -23,7 +24,10 @@ def check_settings(experiment: Experiment) -> None:
     client_specs(experiment)
     resolve_device(experiment.device)
     # On the CPU, as the parameters of round 0 are made from it next.
-    build_method(experiment.method, build_encoder(experiment, resolve_device("cpu")))
+    encoder = build_encoder(experiment, resolve_device("cpu"))
+    method = build_method(experiment.method, encoder)
+    if experiment.federation.backend == "batched" and isinstance(method, TrainableMethod):
+        check_batched(experiment, method, encoder)
     check_pictures(experiment)
 
 

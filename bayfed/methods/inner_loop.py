@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.func import grad
 
 from bayfed.config import Steps
 from bayfed.features import Params
@@ -50,14 +51,10 @@ def inner_loop(
     >>> fast["w"].tolist()
     [0.25]
     """
-    through = exact and torch.is_grad_enabled()
+    through, slope = exact and torch.is_grad_enabled(), grad(objective)
     fast = start
     for _ in range(steps):
-        with torch.enable_grad():
-            fast = {
-                k: v if v.requires_grad else v.detach().requires_grad_() for k, v in fast.items()
-            }
-            names, weights = zip(*fast.items(), strict=True)
-            gradients = torch.autograd.grad(objective(fast), weights, create_graph=through)
-        fast = {n: w - rate * g for n, w, g in zip(names, weights, gradients, strict=True)}
+        with torch.set_grad_enabled(through):
+            gradients = slope(fast)
+        fast = {name: weight - rate * gradients[name] for name, weight in fast.items()}
     return fast
