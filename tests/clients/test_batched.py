@@ -41,7 +41,7 @@ def trained(experiment: Experiment, out: Path) -> tuple[dict[str, torch.Tensor],
     [
         {},
         {"server": {"aggregate": "parameters", "local_steps": 2, "local_lr": 0.05}},
-        {"uplink": {"keep": 0.5, "select": "shared"}},
+        {"uplink": {"keep": 0.5, "select": "random"}},
         {"personal": ["prior"]},
     ],
     ids=["gradient", "parameters", "uplink", "personal"],
