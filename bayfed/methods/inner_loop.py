@@ -51,10 +51,25 @@ def inner_loop(
     >>> fast["w"].tolist()
     [0.25]
     """
-    through, slope = exact and torch.is_grad_enabled(), grad(objective)
+    through = exact and torch.is_grad_enabled()
     fast = start
     for _ in range(steps):
-        with torch.set_grad_enabled(through):
-            gradients = slope(fast)
-        fast = {name: weight - rate * gradients[name] for name, weight in fast.items()}
+        slope = _slope(objective, fast, through)
+        fast = {name: weight - rate * slope[name] for name, weight in fast.items()}
     return fast
+
+
+def _slope(objective: Callable[[Params], Tensor], at: Params, through: bool) -> Params:
+    """Return the gradient of ``objective``, which can itself be differentiated or is constant."""
+    try:
+        leaves = {k: v if v.requires_grad else v.detach().requires_grad_() for k, v in at.items()}
+    except RuntimeError:
+        # Under a vmap over clients no tensor is a leaf. What works there works everywhere, but
+        # loads torch's compiler, for which a process that fits a product would wait seconds.
+        with torch.set_grad_enabled(through):
+            found: Params = grad(objective)(at)
+        return found
+    with torch.enable_grad():
+        value = objective(leaves)
+    gradients = torch.autograd.grad(value, tuple(leaves.values()), create_graph=through)
+    return dict(zip(leaves, gradients, strict=True))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from bayfed.config import Experiment, dump_experiment, load_experiment, parse_experiment
 from bayfed.errors import BayfedError
@@ -26,7 +27,6 @@ from experiments.benchmarks.measure import (
     goal,
     print_machine,
     print_table,
-    wide_console,
 )
 from experiments.benchmarks.memory import watch
 from experiments.benchmarks.overhead import column
@@ -35,10 +35,10 @@ from server import history
 from server.job import Job
 
 GOAL_CLIENTS, GOAL_SECONDS = 1000, 15.0
-WARMUP = 2
+WARMUP, WIDTH = 2, 140
 HEADINGS = (
-    "clients", "backend", "until round 1 s", "round s", "compute s", "overhead s", "server s",
-    "updates/s", "PSS MB", "KB up", "KB down",
+    "clients", "backend", "open s", "round s", "compute", "overhead", "server", "updates/s", "MB",
+    "KB up", "KB down",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def main(
         asked = load_experiment(inside / "experiment.yaml", settings or [])
         start(Job(asked, inside / "run", measures=False), len(client_specs(asked)))
         return
-    console = wide_console()
+    console = Console(width=WIDTH)
     print_machine(console)
     rows, last = [], None
     for number in map(int, clients.split(",")):
@@ -70,7 +70,7 @@ def main(
             asked = experiment(name, number, min(sampled, number), rounds, episodes, width)
             found = measure(asked, store, settings or [])
             rows.append((str(number), name, *cells(found)))
-            print_table(console, f"{number} clients over {name}", HEADINGS, rows[-1:])
+            console.print(f"{number} over {name}: {', '.join(cells(found))}", highlight=False)
             last = (number, column(found.lines, "seconds").median)
     print_table(console, f"{sampled} clients a round, {episodes} episodes each", HEADINGS, rows)
     if last is not None and last[0] >= GOAL_CLIENTS:
@@ -144,7 +144,7 @@ def measure(asked: Experiment, store: Path | None, settings: Sequence[str]) -> F
         extra = [f"--set={text}" for text in (f"store.directory={store or folder}", *settings)]
         module = ("-m", "experiments.benchmarks.scale")
         command = [sys.executable, *module, "--inside", str(folder), *extra]
-        watched = watch(command, folder / "log", 0.5, begun)
+        watched = watch(command, folder / "log", 1.0, begun)
         if watched.code:
             said = (folder / "log").read_text(encoding="utf-8", errors="replace").strip()
             raise BayfedError(f"the run failed: {said.splitlines()[-1] if said else 'no word'}")
