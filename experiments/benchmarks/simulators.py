@@ -70,7 +70,7 @@ class SmallTask:
         inputs, classes = problem.data(client)
         size = problem.batch
         parts = zip(
-            torch.from_numpy(inputs).split(size), torch.from_numpy(classes).split(size), strict=True
+            *(torch.split(torch.from_numpy(part), size) for part in (inputs, classes)), strict=True
         )
         self._batches = [Batch(*part) for part in parts]
 

@@ -49,7 +49,7 @@ def train(message: Message, context: Context) -> Message:
     arrays: Any = message.content["arrays"]
     model.load_state_dict(arrays.to_torch_state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=problem.rate)
-    for part in zip(inputs.split(problem.batch), classes.split(problem.batch), strict=True):
+    for part in zip(*(torch.split(x, problem.batch) for x in (inputs, classes)), strict=True):
         optimizer.zero_grad()
         value = torch.nn.functional.cross_entropy(model(part[0]), part[1])
         value.backward()  # type: ignore[no-untyped-call]
@@ -87,8 +87,8 @@ def main(problem: Path, answer: Path) -> None:
         seconds = [b - a for a, b in pairwise(strategy.ended)]
         answer.write_text(json.dumps({"seconds": seconds, "params": params}), encoding="utf-8")
 
-    one = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    run_simulation(server, client, small.clients, backend_config={**one})
+    one: dict[str, Any] = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+    run_simulation(server, client, small.clients, backend_config=one)
 
 
 if __name__ == "__main__":
