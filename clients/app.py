@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -16,7 +17,7 @@ from clients import diagnosis, secure
 from clients.local import simulated
 from clients.memory import Memory
 from clients.session import Session, identity, read
-from strategies.algorithm import Sent
+from strategies.algorithm import Reply, Sent
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import receive
@@ -48,9 +49,16 @@ app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
 
 
-def answer(message: Message, context: Context, work: Work) -> Message:
-    """Return the reply of ``work``; a failure becomes a reply that names the client."""
-    started, session = time.perf_counter(), None
+def answer(message: Message, context: Context, work: Work, spent: float = 0.0) -> Message:
+    """Return the reply of ``work``; a failure becomes a reply that names the client.
+
+    Args:
+        message: What is asked.
+        context: Of the node.
+        work: Computes the content of the reply.
+        spent: Seconds that were computed for it before.
+    """
+    started, session = time.perf_counter() - spent, None
     try:
         session = read(message, context)
         content = work(session, message)
@@ -170,26 +178,66 @@ def train(message: Message, context: Context) -> Message:
 
 def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
     """Return the update of one round of ``factory`` as it leaves the client."""
+    asked = received(session, message, context)
+    return leaving(asked, factory.name, computed(asked, factory))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client is asked to compute in a round.
+
+    Attributes:
+        session: Of the message.
+        message: It.
+        context: Of the node.
+        sent: What it sends.
+    """
+
+    session: Session
+    message: Message
+    context: Context
+    sent: Sent
+
+    @property
+    def memory(self) -> Memory:
+        """What the client keeps."""
+        return Memory(self.context, self.session.client)
+
+
+def received(session: Session, message: Message, context: Context) -> Asked:
+    """Return what comes before the update of a client: what it has been sent."""
     secure.check_open(session, context)
     experiment, memory = session.experiment, Memory(context, session.client)
-    settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
-    bits, number = experiment.federation.downlink.bits, session.round
-    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, uplink.rates, number)
-    images, private = ImageLevel.of(experiment), ClientLevel.of(experiment)
+    bits, rates = experiment.federation.downlink.bits, experiment.method.rates
+    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, rates, session.round)
+    sent = Sent(theta, arrays_of(message, EXTRAS), steps_of(message))
+    return Asked(session, message, context, sent)
+
+
+def computed(asked: Asked, factory: Factory) -> Reply:
+    """Return the update of a client."""
+    experiment, number, memory = asked.session.experiment, asked.session.round, asked.memory
+    images = ImageLevel.of(experiment)
     if images is not None:
-        update = images.update(factory, theta, settings, number)
-    else:
-        asked = Sent(theta, arrays_of(message, EXTRAS), steps_of(message))
-        algorithm = algorithm_of(experiment)
-        update, memory[OWN] = algorithm.client(factory, asked, memory[OWN], number)
-    sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, factory.name)
+        return images.update(factory, asked.sent.theta, Averaging.of(experiment), number)
+    algorithm = algorithm_of(experiment)
+    update, memory[OWN] = algorithm.client(factory, asked.sent, memory[OWN], number)
+    return update
+
+
+def leaving(asked: Asked, name: str, update: Reply) -> RecordDict:
+    """Return what comes after the update of the client called ``name``: the form it leaves in."""
+    session, memory, number = asked.session, asked.memory, asked.session.round
+    experiment = session.experiment
+    settings, uplink = Averaging.of(experiment), Uplink.of(experiment)
+    private, hidden = ClientLevel.of(experiment), experiment.federation.secure
+    sent, memory[UPLINK] = uplink.send(update.tensors, memory[UPLINK], number, name)
     if private is not None:
-        sent = private.share(sent, frozenset(sent), number, factory.name)
-    hidden = experiment.federation.secure
+        sent = private.share(sent, frozenset(sent), number, name)
     if hidden is not None:
         clip = None if private is not None and private.shares else hidden.clip
         part = summand(sent, int(update.weight), update.metrics, clip, settings.most)
-        return secure.masked(session, context, message, part)
+        return secure.masked(session, asked.context, asked.message, part)
     # Where the client adds noise, the norm of what is under it would go past the noise.
     told = sent if private is not None and private.shares else update.tensors
     metrics = {**update.metrics, WEIGHT: int(update.weight), "update_norm": norm(told)}

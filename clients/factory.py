@@ -169,7 +169,7 @@ class Factory:
         first = (number * settings.server.local_steps + step) * settings.episodes
         return random, [samplers[(first + i) % len(samplers)] for i in range(settings.episodes)]
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean loss of the episodes, and its parts."""
         return self._learner.loss(self._local(params), batch)
 

@@ -11,7 +11,8 @@ from bayfed.data.files import FileSource
 from bayfed.episodes import Pools, draw_of, seen_pools
 from bayfed.errors import ConfigError
 from bayfed.features import build_encoder, resolve_device
-from bayfed.methods import build_method
+from bayfed.methods import TrainableMethod, build_method
+from clients.batched import check_batched
 from clients.overlap import check_pictures
 from clients.partition import ClientSpec, client_specs
 from clients.pools import Stock, client_pools, read_stocks
@@ -24,7 +25,7 @@ def check_settings(experiment: Experiment) -> None:
     """Check what every client of a simulation would find wrong, and need not be asked for.
 
     Raises:
-        ConfigError: the backbone, the device or the partition is not to be had.
+        ConfigError: the backbone, the device, the partition or the backend is not to be had.
         DataError: no site is found.
         ProtocolError: the held-out names do not fit the sites, or two sites share a picture.
         WeightsError: the weights do not fit the backbone.
@@ -32,7 +33,10 @@ def check_settings(experiment: Experiment) -> None:
     specs = client_specs(experiment)
     resolve_device(experiment.device)
     # On the CPU, as the parameters of round 0 are made from it next.
-    build_method(experiment.method, build_encoder(experiment, resolve_device("cpu")))
+    encoder = build_encoder(experiment, resolve_device("cpu"))
+    method = build_method(experiment.method, encoder)
+    if experiment.federation.backend == "batched" and isinstance(method, TrainableMethod):
+        check_batched(experiment, method, encoder)
     check_pictures(experiment)
     if experiment.federation.clients.partition in SHARED or experiment.data.skew != Skew():
         check_clients(experiment, specs)

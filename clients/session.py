@@ -21,7 +21,7 @@ from strategies.wire import CODE, CONFIG
 if TYPE_CHECKING:
     from clients.factory import Factory
 
-KEPT = 512
+KEPT = 2048
 """Factories that one process keeps open; their features are mapped, not held."""
 MAX_EXPERIMENT = 1 << 20
 """Longest accepted experiment, in characters of JSON."""

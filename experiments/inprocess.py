@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from clients.batched import Opened, answered
 from clients.local import in_process
+from clients.session import Session
 
 _RUN, _SERVER = 1, 1
 Answers = Callable[[Message, Context], Message]
@@ -74,14 +76,17 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Answer ``messages`` and return their identities."""
-        identities = []
-        for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid4())
-            identities.append(message.metadata.message_id)
-            reply = self.deliver(message)
-            if reply is not None:
-                self._replies[message.metadata.message_id] = reply
+        pushed = list(messages)
+        identities = [str(uuid4()) for _ in pushed]
+        for message, identity in zip(pushed, identities, strict=True):
+            message.metadata.__dict__["_message_id"] = identity
+        replies = zip(identities, self.replies(pushed), strict=True)
+        self._replies |= {identity: reply for identity, reply in replies if reply is not None}
         return identities
+
+    def replies(self, messages: Sequence[Message]) -> list[Message | None]:
+        """Return the reply to each of ``messages``."""
+        return [self.deliver(message) for message in messages]
 
     def deliver(self, message: Message) -> Message | None:
         """Return the node's reply, ``None`` for a node that never answers."""
@@ -105,3 +110,30 @@ class InProcessGrid(Grid):
     ) -> Iterable[Message]:
         """Answer ``messages`` and return the replies."""
         return self.pull_messages(self.push_messages(messages))
+
+
+class BatchedGrid(InProcessGrid):
+    """Nodes whose instructions to train are answered together, and all others one by one.
+
+    Args:
+        app: The ClientApp.
+        nodes: How many there are.
+        size: Most clients at once.
+        opened: Gives a client's learning problem; its factory where nothing else is said.
+    """
+
+    def __init__(
+        self, app: Answers, nodes: int, size: int, opened: Opened = Session.factory
+    ) -> None:
+        super().__init__(app, nodes)
+        self._size, self._opened = size, opened
+
+    def replies(self, messages: Sequence[Message]) -> list[Message | None]:
+        """Return the reply to each of ``messages``."""
+        asked = [m for m in messages if m.metadata.message_type == MessageType.TRAIN]
+        pairs = [(message, self._contexts[message.metadata.dst_node_id]) for message in asked]
+        with in_process():
+            found = dict(
+                zip(map(id, asked), answered(pairs, self._size, self._opened), strict=True)
+            )
+        return [found[id(m)] if id(m) in found else self.deliver(m) for m in messages]

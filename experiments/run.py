@@ -93,9 +93,12 @@ def _serve(job: Job, clients: int, finish: Callable[[Job], object]) -> None:
     from importlib import import_module
 
     from clients.app import app
-    from experiments.inprocess import InProcessGrid, flower_identity
+    from experiments.inprocess import BatchedGrid, InProcessGrid, flower_identity
     from server.app import serve
 
     problem: Any = import_module("clients.factory")
+    settings = job.experiment.federation
+    batched = settings.backend == "batched"
     with flower_identity():
-        serve(InProcessGrid(app, clients), job, problem, finish)
+        grid = BatchedGrid(app, clients, settings.batch) if batched else InProcessGrid(app, clients)
+        serve(grid, job, problem, finish)

@@ -442,7 +442,7 @@ class Federation:
     def _workers(self) -> int:
         if not self.exchange.simulated:
             return len(self.members)
-        if self.settings.backend == "inprocess":
+        if self.settings.backend != "ray":
             return 1
         return self.settings.workers or os.cpu_count() or 1
 

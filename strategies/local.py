@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from strategies.server_optimizers import moved_of
 from strategies.task import LocalTask, Params
 
 Report = dict[str, float]
-Loss = Callable[[Params, Any], tuple[Tensor, Report]]
+Loss = Callable[[Params, Any], tuple[Tensor, Mapping[str, SupportsFloat]]]
 """From meta-parameters and a batch to the mean loss and metrics."""
 Gradient = Callable[[Params, int], tuple[Params, Report]]
 """From where a client stands and the number of the step to a direction and metrics."""
@@ -34,7 +34,8 @@ def gradient_of(
     value, metrics = loss(theta | leaves, batch)
     found = torch.autograd.grad(value, list(leaves.values()), create_graph=graph, allow_unused=True)
     named = {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
-    return zeros(theta) | named, {**metrics, "loss": float(value.detach())}
+    report = {name: float(metric) for name, metric in metrics.items()}
+    return zeros(theta) | named, {**report, "loss": float(value.detach())}
 
 
 def sampled(task: LocalTask, rates: Mapping[str, float], number: int) -> Gradient:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class LocalTask(Protocol):
     def batch(self, round: int, step: int) -> Any:  # noqa: A002
         """Return the episodes of one local step, a function of (seed, round, client, step)."""
 
-    def loss(self, params: Params, batch: Any) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: Any) -> tuple[Tensor, Mapping[str, SupportsFloat]]:
         """Return the mean loss over the episodes of ``batch`` and metrics to report."""
 
 

@@ -24,7 +24,7 @@ from bayfed.errors import ConfigError
 _HARMLESS = {
     "name": True,
     "store": {"directory"},
-    "federation": {"backend", "rounds", "timeout", "track", "workers", "gpu_share"},
+    "federation": {"backend", "batch", "rounds", "timeout", "track", "workers", "gpu_share"},
     "evaluation": {"heatmaps"},
 }
 """Settings that may change between a run and its resumption: they do not change a number."""

@@ -87,7 +87,11 @@ class Diagnostics(Settings):
 class Federation(Settings):
     """Rounds, clients and what they run on."""
 
-    backend: Literal["ray", "inprocess"] = "ray"
+    backend: Literal["ray", "inprocess", "batched"] = "ray"
+    """Of a simulation: workers beside each other, one client after the other, or, in one process as
+    well, many clients' losses at once."""
+    batch: Count = 16
+    """Most clients at once, where they are batched; their episodes and graphs are held together."""
     rounds: Annotated[int, Field(ge=0)] = 10
     episodes: Count = 8
     """Episodes a client contributes to one step."""
@@ -140,6 +144,17 @@ class Federation(Settings):
             self._check_regions()
         if self.deadline is not None and self.deadline > self.timeout:
             raise ValueError("deadline: later than federation.timeout")
+        return self
+
+    @model_validator(mode="after")
+    def _batched_clients_are_alike(self) -> Federation:
+        unlike = {
+            f"algorithm.name: {self.algorithm.name}": self.algorithm.name != "average",
+            "server.unequal": bool(self.server.unequal),
+            "privacy.level: image": self.privacy.level == "image",
+        }
+        for key in (key for key, used in unlike.items() if used and self.backend == "batched"):
+            raise ValueError(f"backend: batched cannot be combined with {key}; use inprocess")
         return self
 
     @model_validator(mode="after")

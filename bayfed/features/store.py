@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ def _block(path: Path) -> NDArray[np.generic]:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: damaged feature block; delete it ({reason})") from None
     return block
+
+
+@lru_cache(maxsize=4096)
+def _rows(listing: Path, _size: int, _modified: int) -> dict[str, int]:
+    """Return the row of each digest of a block: a thousand clients would read a million lists."""
+    digests = listing.read_text(encoding="ascii", errors="replace").split()
+    return {digest: row for row, digest in reversed(list(enumerate(digests)))}
 
 
 @dataclass(frozen=True)
@@ -129,11 +137,10 @@ class FeatureStore:
         """Return where each wanted digest is kept."""
         found: dict[str, tuple[Path, int]] = {}
         for listing in sorted(self._folder.glob("*.txt")):
-            for row, digest in enumerate(
-                listing.read_text(encoding="ascii", errors="replace").split()
-            ):
-                if digest in wanted:
-                    found.setdefault(digest, (listing.with_suffix(".npy"), row))
+            stat = listing.stat()
+            rows = _rows(listing, stat.st_size, stat.st_mtime_ns)
+            for digest in wanted & rows.keys():
+                found.setdefault(digest, (listing.with_suffix(".npy"), rows[digest]))
         return found
 
     def _map(

@@ -85,8 +85,11 @@ class TrainableMethod(Method, Protocol):
         With a ``limit`` no embedding is longer.
         """
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss of the episodes, and numbers worth a line in the history."""
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
+        """Return the mean loss of the episodes, and numbers worth a line in the history.
+
+        Nothing may depend on a value: the losses of several clients are computed under vmap.
+        """
 
 
 @runtime_checkable
@@ -143,6 +146,15 @@ def variant_of(**differences: bool) -> str | None:
     """
     names = [name.replace("_", "-") for name, differs in differences.items() if differs]
     return "+".join(names) or None
+
+
+def means(parts: Params) -> Params:
+    """Return the mean of each part of a loss over the episodes, without its graph.
+
+    >>> means({"accuracy": torch.tensor([0.0, 1.0])})
+    {'accuracy': tensor(0.5000)}
+    """
+    return {name: value.detach().mean() for name, value in parts.items()}
 
 
 def bytes_of(*kept: Tensor) -> int:

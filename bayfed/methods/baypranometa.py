@@ -25,7 +25,7 @@ from bayfed.config import top_count
 from bayfed.data.turned import MIRRORED, UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import BYTES, Scores, Spread, variant_of
+from bayfed.methods.base import BYTES, Scores, Spread, means, variant_of
 from bayfed.methods.contrastive import supervised_contrastive
 from bayfed.methods.few import others_law, whole_law
 from bayfed.methods.fitted import Adapted, Evidence, Fit, View
@@ -135,7 +135,7 @@ class BayPrAnoMeta:
             linear = Head(linear.weight.double(), linear.bias.double())
             return dict(evidence_sums(pool(linear.project(images)), share)._asdict())
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean outer loss of the episodes, and its parts.
 
         The tail runs once over all images; each episode is adapted and scored under vmap.
@@ -145,8 +145,7 @@ class BayPrAnoMeta:
         fits = self.fits(params, support)
         episode = partial(self.episode_loss, params)
         losses, parts = vmap(episode)(fits, query, batch.labels, batch.masks)
-        metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
-        return losses.mean(), metrics
+        return losses.mean(), means(parts)
 
     def fits(self, params: Params, support: Tensor) -> Fit:
         """Adapt to ``(b, k * poses, t, c)`` support tokens, each episode on its own."""

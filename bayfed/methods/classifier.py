@@ -29,7 +29,7 @@ from bayfed.config import Classifier as Settings
 from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, means, variant_of
 from bayfed.methods.folds import left_out, others
 from bayfed.methods.head import initial_head
 from bayfed.methods.inner_loop import initial_rate, inner_loop
@@ -105,14 +105,14 @@ class FewShotClassifier(WithoutStatistics):
         params |= initial_rate(self._settings.inner)
         return params | (initial_log_odds("score", bias=0.0) if self.localises else {})
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean loss of the episodes' queries, and its parts."""
         fast = self._adapt(params, batch.support, batch.tokens)
         query = self._inputs(params, batch.query, batch.tokens)
         tokens = self._each(self._logits(params))(fast, *query)
         image = self._odds(params, top_mean(tokens, self._settings.top_k))
         losses, parts = vmap(self._detection)(image, tokens, batch.labels, batch.masks)
-        return losses.mean(), {k: float(v.detach().mean()) for k, v in parts.items()}
+        return losses.mean(), means(parts)
 
     @torch.no_grad()
     def adapt(self, params: Params, support: Tensor) -> Adapted:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.func import grad
 
 from bayfed.config import Steps
 from bayfed.features import Params
@@ -53,11 +54,22 @@ def inner_loop(
     through = exact and torch.is_grad_enabled()
     fast = start
     for _ in range(steps):
-        with torch.enable_grad():
-            fast = {
-                k: v if v.requires_grad else v.detach().requires_grad_() for k, v in fast.items()
-            }
-            names, weights = zip(*fast.items(), strict=True)
-            gradients = torch.autograd.grad(objective(fast), weights, create_graph=through)
-        fast = {n: w - rate * g for n, w, g in zip(names, weights, gradients, strict=True)}
+        slope = _slope(objective, fast, through)
+        fast = {name: weight - rate * slope[name] for name, weight in fast.items()}
     return fast
+
+
+def _slope(objective: Callable[[Params], Tensor], at: Params, through: bool) -> Params:
+    """Return the gradient of ``objective``, which can itself be differentiated or is constant."""
+    try:
+        leaves = {k: v if v.requires_grad else v.detach().requires_grad_() for k, v in at.items()}
+    except RuntimeError:
+        # Under a vmap over clients no tensor is a leaf. What works there works everywhere, but
+        # loads torch's compiler, for which a process that fits a product would wait seconds.
+        with torch.set_grad_enabled(through):
+            found: Params = grad(objective)(at)
+        return found
+    with torch.enable_grad():
+        value = objective(leaves)
+    gradients = torch.autograd.grad(value, tuple(leaves.values()), create_graph=through)
+    return dict(zip(leaves, gradients, strict=True))

@@ -23,7 +23,7 @@ from bayfed.config import ProtoNet as Settings
 from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, means, variant_of
 from bayfed.methods.head import initial_head
 from bayfed.methods.losses import detection_loss
 from bayfed.methods.scoring import initial_log_odds, log_odds, top_mean
@@ -66,7 +66,7 @@ class ProtoNet(WithoutStatistics):
         params |= initial_log_odds("score")
         return params | (initial_log_odds("dense") if self._dense else {})
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean loss of the episodes' queries, and its parts."""
         support, query = (
             embed(
@@ -78,7 +78,7 @@ class ProtoNet(WithoutStatistics):
         )
         episode = partial(self._episode_loss, params)
         losses, parts = vmap(episode)(support, query, batch.labels, batch.masks)
-        return losses.mean(), {k: float(v.detach().mean()) for k, v in parts.items()}
+        return losses.mean(), means(parts)
 
     def _episode_loss(
         self, params: Params, support: Tensor, query: Tensor, labels: Tensor, masks: Tensor

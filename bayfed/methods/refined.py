@@ -145,7 +145,7 @@ class RefinedTrainable(Refined):
         """Return what a ``share`` of a site adds to empirical Bayes."""
         return self._learner.statistics(params, support, share, limit)
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean loss of the episodes, whose supports are good, and its parts."""
         return self._learner.loss(params, batch)
 

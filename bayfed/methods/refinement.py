@@ -46,7 +46,7 @@ from bayfed.data.turned import UPRIGHT
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.errors import ConfigError
 from bayfed.features import Encoder, Params
-from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, variant_of
+from bayfed.methods.base import Scores, WithoutStatistics, bytes_of, means, variant_of
 from bayfed.methods.folds import left_out, others
 from bayfed.methods.inner_loop import initial_rate, inner_loop
 from bayfed.methods.losses import detection_loss
@@ -173,7 +173,7 @@ class Refinement(WithoutStatistics):
         params |= initial_log_odds("score")
         return params | (initial_log_odds("dense") if self._dense else {})
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean loss of the episodes' queries, and its parts."""
         support, query = (
             self._kept(episode_tokens(self._tail, params, stored, batch.tokens))
@@ -200,7 +200,7 @@ class Refinement(WithoutStatistics):
         losses, parts = vmap(self._episode_loss, (None, 0, 0, 0, 0))(
             params, start, inputs, batch.labels, batch.masks
         )
-        return losses.mean(), {k: float(v.detach().mean()) for k, v in parts.items()}
+        return losses.mean(), means(parts)
 
     def _episode_loss(
         self, params: Params, fast: Params, white: Tensor, labels: Tensor, masks: Tensor

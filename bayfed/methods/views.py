@@ -25,7 +25,7 @@ from bayfed.config import BayPrAnoMeta as Settings
 from bayfed.episodes.episode import EpisodeBatch
 from bayfed.features import Encoder, Params
 from bayfed.features.views import refine
-from bayfed.methods.base import BYTES, Method, Scores, Spread
+from bayfed.methods.base import BYTES, Method, Scores, Spread, means
 from bayfed.methods.baypranometa import BayPrAnoMeta
 from bayfed.methods.fitted import Adapted, Evidence, Fit, View
 from bayfed.methods.scoring import log_odds
@@ -78,7 +78,7 @@ class Views:
         first = self._first.statistics(params, support, share, limit)
         return first | _named(self._wide.statistics(_wide(params), support, share, limit))
 
-    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, params: Params, batch: EpisodeBatch) -> tuple[Tensor, Params]:
         """Return the mean outer loss of the episodes, and its parts.
 
         A view on a grid of its own takes part with all its tokens.
@@ -97,8 +97,7 @@ class Views:
             beside = beside._replace(tokens=each)
         episode = partial(self._first.episode_loss, params)
         losses, parts = vmap(episode)(fits[0], query, batch.labels, batch.masks, beside)
-        metrics = {name: float(value.detach().mean()) for name, value in parts.items()}
-        return losses.mean(), metrics
+        return losses.mean(), means(parts)
 
     def _beside(self, params: Params, fit: Fit, query: Tensor) -> Evidence:
         """Return what the wide view says of a query, beyond what it says of the support."""

@@ -204,7 +204,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(contrastive):
     method = toys.method(loss={"dense": 0.5, "contrastive": contrastive})
     loss, parts = method.loss(method.initial(0), toys.batch(2))
     expected = parts["log_odds"] + 0.5 * parts["dense"] + contrastive * parts.get("contrastive", 0)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert ("contrastive" in parts) == (method.variant is None) == bool(contrastive)
 
 

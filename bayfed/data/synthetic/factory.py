@@ -53,6 +53,7 @@ class Product:
     family: str
 
 
+@lru_cache(maxsize=8)
 def products(settings: Synthetic) -> tuple[Product, ...]:
     """Return the products in order; a family's second product has other parameters.
 
@@ -96,7 +97,7 @@ class SyntheticSource:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def _drawn(source: SyntheticSource) -> tuple[Pixels, Mask]:
     """Draw at twice the size, halve, then take the picture: the camera comes after the defect."""
     seed, index = source.seed, source.product
