@@ -59,7 +59,7 @@ def programs(folder: FederationFolder) -> list[Program]:
         BayfedError: a setting is wrong, a certificate has expired, or a port is in use.
     """
     settings = folder.settings()
-    _check_certificates(folder)
+    check_certificates(folder)
     require_free(settings.listen, settings.port, "port")
     require_free("127.0.0.1", settings.control_port, "control_port")
     _write_connection(folder, settings)
@@ -78,7 +78,12 @@ def programs(folder: FederationFolder) -> list[Program]:
     ]
 
 
-def _check_certificates(folder: FederationFolder) -> None:
+def check_certificates(folder: FederationFolder) -> None:
+    """Check that the certificates are still valid.
+
+    Raises:
+        ConfigError: one has expired.
+    """
     for path in (folder.authority.certificate, folder.server.certificate):
         found = certificates.load(path)
         if certificates.days_left(found) < 0:

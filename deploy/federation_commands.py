@@ -153,7 +153,8 @@ def status(
     }
     head = f"{settings.address}: {'running' if running else 'not running'}"
     lines = [f"plant {name}: {state}" for name, state in plants.items()]
-    lines.append(f"the server's certificate is valid for {days} days")
+    valid = f"is valid for {days} days" if days >= 0 else "has expired"
+    lines.append(f"the server's certificate {valid}")
     background.tell(programs, facts, head, lines, as_json)
 
 

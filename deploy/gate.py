@@ -6,7 +6,12 @@ in front of it lets through the paths of the Fleet API that a registered node us
 requests themselves; the signature goes through as it is, and the SuperLink judges it.
 
 A node without a message asks again after three seconds only. So a question to which the SuperLink
-has no message yet is kept open here, and asked anew until there is one.
+has no message yet is kept open here, and asked anew until there is one. What the SuperLink has
+handed out it never hands out again; where the line to the node was cut by then, the gate does.
+
+The SuperLink ties a call to the key that signed it, but believes what a message in it says of its
+sender: a plant could send another one instructions as if it were the server. The gate lets through
+replies in the node's own name.
 """
 
 from __future__ import annotations
@@ -14,12 +19,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import ssl
 import time
 from pathlib import Path
 
 import httpx
 import uvicorn
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER as KEY
+from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -44,12 +53,15 @@ CALLS = frozenset(
     }
 )
 """What a registered node calls; it neither registers nor removes itself."""
-PULL = "pull-messages"
+PULL, CONFIRM, PUSH = "pull-messages", "confirm-message-received", "push-messages"
 HEALTH = "/health"
 HOLD = 15.0
 """Seconds for which a question is kept open; a node gives it up after 30."""
-LOOK, SPREAD = 0.25, 0.01
-"""Seconds between two looks for a message, and by how much each open question lengthens them."""
+LOOK, SPREAD, GROWTH = 0.25, 0.01, 1.15
+"""Seconds until the next look for a message, by how much each open question lengthens them, and by
+how much each look: who has waited for long may as well wait for longer."""
+AGAIN = 60.0
+"""Seconds for which a message may be handed out again; then the SuperLink takes a node for gone."""
 _HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "upgrade"})
 """Headers that concern one connection only (RFC 9110, section 7.6.1)."""
 _LENGTHS = frozenset({"content-length", "transfer-encoding", "content-encoding"})
@@ -69,7 +81,8 @@ class Gate:
     def __init__(self, client: httpx.AsyncClient, largest: int) -> None:
         self.client, self.largest = client, largest
         self._told: set[tuple[str, str]] = set()
-        self._open = 0
+        self._open: dict[str, object] = {}
+        self._handed: dict[str, tuple[float, httpx.Response]] = {}
 
     async def pass_on(self, request: Request) -> Response:
         """Return the SuperLink's answer to a call of a node."""
@@ -81,35 +94,69 @@ class Gate:
         except TooLargeError:
             self._tell(request, f"a request above {self.largest} bytes")
             return PlainTextResponse("the request is too large", 413)
+        if call == PUSH and not _in_own_name(body):
+            self._tell(request, "a message that is no reply of its sender")
+            return PlainTextResponse("a node sends replies of its own", 403)
         headers = [(k, v) for k, v in request.headers.items() if k not in _HOP | _LENGTHS]
         try:
             answer = await self.client.post(FLEET + call, content=body, headers=headers)
-            if call == PULL and _is_empty(answer):
-                answer = await self._hold(request, body, headers)
+            if answer.is_success and call == PULL:
+                answer = await self._pulled(request, body, headers, answer)
+            elif answer.is_success and call == CONFIRM:
+                self._handed.pop(request.headers.get(KEY, ""), None)
         except httpx.TransportError:
             return PlainTextResponse("the SuperLink is away", 503)
         kept = {k: v for k, v in answer.headers.items() if k not in _HOP | _LENGTHS}
         return Response(answer.content, answer.status_code, kept)
 
-    async def _hold(
-        self, request: Request, body: bytes, headers: list[tuple[str, str]]
+    async def _pulled(
+        self,
+        request: Request,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        answer: httpx.Response,
     ) -> httpx.Response:
-        """Return the SuperLink's answer as soon as it holds a message.
+        """Return the next message of a node, or ``answer`` where there is none in time."""
+        who = request.headers.get(KEY, "")
+        if not answer.content:
+            since, again = self._handed.pop(who, (-math.inf, answer))
+            if time.monotonic() - since < AGAIN:
+                return again
+            answer = await self._hold(request, body, headers, answer)
+        if answer.content:
+            self._handed[who] = (time.monotonic(), answer)
+        return answer
 
-        Nothing is taken for a node that has hung up.
+    async def _hold(
+        self,
+        request: Request,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        nothing: httpx.Response,
+    ) -> httpx.Response:
+        """Return the SuperLink's answer as soon as it holds a message, or ``nothing``.
+
+        Nothing is taken for a node that has hung up or asked anew. Where the SuperLink refuses a
+        question that it has accepted before, its signature has grown old: the node signs the next.
         """
-        until = time.monotonic() + HOLD
-        self._open += 1
+        who, mine = request.headers.get(KEY, ""), object()
+        until, pause = time.monotonic() + HOLD, LOOK + SPREAD * len(self._open)
+        self._open[who] = mine
         try:
-            while True:
-                await asyncio.sleep(LOOK + SPREAD * self._open)
-                if await request.is_disconnected():
-                    return httpx.Response(200)
+            while time.monotonic() < until:
+                await asyncio.sleep(pause)
+                pause *= GROWTH
+                if self._open.get(who) is not mine or await request.is_disconnected():
+                    break
                 answer = await self.client.post(FLEET + PULL, content=body, headers=headers)
-                if not _is_empty(answer) or time.monotonic() > until:
+                if not answer.is_success:
+                    break
+                if answer.content:
                     return answer
+            return nothing
         finally:
-            self._open -= 1
+            if self._open.get(who) is mine:
+                del self._open[who]
 
     async def refuse(self, request: Request) -> Response:
         """Answer as if there were nothing."""
@@ -141,9 +188,14 @@ class Gate:
             log.warning("refused: %s from %s", what, sender)
 
 
-def _is_empty(answer: httpx.Response) -> bool:
-    """Say whether an answer is a message without fields, which protobuf writes as no bytes."""
-    return answer.is_success and not answer.content
+def _in_own_name(body: bytes) -> bool:
+    """Say whether all messages in the body of a call are replies of the node that makes it."""
+    try:
+        call = PushMessagesRequest.FromString(body)
+    except DecodeError:
+        return True  # the SuperLink says so itself
+    said = [message.metadata for message in call.messages_list]
+    return all(m.src_node_id == call.node.node_id and m.reply_to_message_id for m in said)
 
 
 class TooLargeError(Exception):

@@ -104,7 +104,8 @@ def programs(folder: NodeFolder) -> list[Program]:
     write_secret(folder.secret, secrets.token_bytes(32), replace=True)
     port = settings.port or free_port()
     supernode = [
-        *("flower-supernode", "--isolation", "process", "--port", str(port)),
+        *(sys.executable, "-P", "-m", "deploy.supernode"),
+        *("--isolation", "process", "--port", str(port)),
         *("--superlink", settings.server, "--root-certificates", str(folder.authority)),
         *("--auth-supernode-private-key", str(folder.key)),
         *("--superexec-auth-secret-file", str(folder.secret)),

@@ -158,4 +158,7 @@ def secret(directory: Directory) -> None:
     number = folder.settings().partition
     public = make(folder.sums_secret)
     typer.echo(f"public key of plant {number}: {public.hex()}")
-    typer.echo(f"tell the other plants; theirs belong into {directory / folder.peers.name}")
+    typer.echo(
+        f"tell the other plants; {directory / folder.peers.name} is to hold the keys of all, as in "
+        f'{{"{number}": "{public.hex()}", ...}}'
+    )

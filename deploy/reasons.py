@@ -12,10 +12,13 @@ _TELLING = re.compile(r"error|cannot|refused|not ", re.IGNORECASE)
 _KNOWN = {
     "Failed to activate SuperNode": "the server does not know this node's key, or another node "
     "still holds its place",
+    "certificate has expired": "the server's certificate has expired; its administrator must "
+    "renew it",
     "401 Unauthorized": "the server does not accept this node's signature: its key "
     "was shut out, or a clock is wrong",
 }
 LONGEST = 300
+_OWN = "bayfed: error: "
 
 
 def reason(log: Path, start: int = 0) -> str:
@@ -47,4 +50,4 @@ def told(text: str) -> str:
         return " ".join(said[-1].split())[:LONGEST]
     lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
     telling = [line for line in lines if _TELLING.search(line) and not line.startswith("INFO")]
-    return (telling or lines or ["its log is empty"])[-1][:LONGEST]
+    return (telling or lines or ["its log is empty"])[-1].removeprefix(_OWN)[:LONGEST]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from bayfed.errors import FederationError
 from deploy import federation
 from deploy.background import program_of, require_running
 from deploy.layout import FederationFolder
+from deploy.settings import Member
 from experiments.processes import Home, first_error, stage
 from experiments.simulation import submit
 from server import outcome
@@ -49,6 +50,7 @@ def run(
         FederationError: the run failed, or lost its server too often.
     """
     require_running(folder)
+    federation.check_certificates(folder)
     job.make_folder()
     here = _home(folder, job)
     with outcome.recorded(job.outcome):
@@ -61,7 +63,8 @@ def run(
             except LostError as error:
                 if attempt == attempts:
                     raise FederationError(
-                        f"{error}, {attempts} times; the run is resumable"
+                        f"{error} (attempt {attempt} of {attempts}); to go on, repeat the command "
+                        f"with --resume --out {job.out}"
                     ) from error
                 tell(f"{error}; going on from the last checkpoint")
                 job = replace(job, resume=True)
@@ -126,7 +129,15 @@ def _attempt(folder: FederationFolder, here: Home, job: Job) -> None:
     if said.get("status") != outcome.COMPLETED:
         if not _lives(superlink):
             raise LostError("the SuperLink is gone")
-        raise FederationError(said.get("reason") or f"the run failed ({first_error(here.log)})")
+        reason = said.get("reason") or f"the run failed ({first_error(here.log)})"
+        raise FederationError(_with_names(reason, federation.members(folder)))
+
+
+def _with_names(text: str, members: Sequence[Member]) -> str:
+    """Return ``text`` with the plants' names for the numbers that Flower has given their nodes."""
+    for member in members:
+        text = text.replace(f"node {member.node}", member.name)
+    return text
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +83,8 @@ class _Running:
         self.due = now + delay(self.failures)
         self.process = None
         end_all(self.home.mark)
-        said, wait = reason(self.program.log, self.began), self.due - now
+        said = reason(self.program.log, self.began) if code >= 0 else signal.Signals(-code).name
+        wait = self.due - now
         log.warning("%s ended with code %s (%s); again in %g s", self.name, code, said, wait)
         return True
 

@@ -63,7 +63,10 @@ def read(path: Path) -> list[str]:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     words = [line for line in lines if line and not line.startswith("#")]
     for word in words:
-        check(word)
+        try:
+            check(word)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
     return words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.5
 """Between two looks for replies."""
 ENDLESS = ("holds NaN or Inf", "not finite", "not positive definite")
 """How it is said of a client that its numbers have left their range."""
+_RAISED = re.compile(r"<class '[\w.]+'>:<'(.*)'>", re.DOTALL)
+"""How Flower tells of what was raised in a client's process."""
 _DEAD = ("ActorDiedError", "RayActorError", "ActorUnavailableError")
 
 
@@ -288,7 +291,8 @@ def _reason(reply: Message | None, member: Member) -> str | None:
     if reply is None:
         return "no reply in time"
     if reply.has_error():
-        return " ".join(str(reply.error.reason).split())[:300] or "the node is gone"
+        said = _RAISED.sub(r"\1", str(reply.error.reason))
+        return " ".join(said.split())[:300] or "the node is gone"
     error = reply.content.config_records.get(ERROR)
     if error is not None:
         return str(error.get("message", "failed"))

@@ -133,7 +133,15 @@ def _simulated_nodes(exchange: Exchange, wanted: int) -> list[int]:
 
 def _describe(exchange: Exchange, config: ConfigRecord, asked: Sequence[Member]) -> Replies:
     messages = [(member, instruction(member, "query.describe", {}, config)) for member in asked]
-    return exchange.ask("opening the data", messages)
+    return exchange.ask("opening the data", messages, _refusal)
+
+
+def _refusal(reply: Message) -> str | None:
+    """Return why a description must not be believed, or ``None``."""
+    name = reply.content.config_records.get(INFO, ConfigRecord()).get("name")
+    client = metrics_of(reply).get("partition", -1)
+    sound = isinstance(name, str) and name.isprintable() and isinstance(client, int)
+    return None if sound and client >= 0 else "it does not say who it is"
 
 
 def _members(replies: Replies) -> list[Member]:

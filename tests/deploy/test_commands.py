@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bayfed.cli.main import build
 from bayfed.errors import BayfedError
+from deploy import certificates, running
 from deploy.certificates import digest, load
 from deploy.layout import FederationFolder, NodeFolder
 
@@ -87,3 +89,22 @@ def test_the_server_names_no_folder_of_a_plant() -> None:
     assert [text for text in SETTINGS if text.startswith("data.root=")] == [
         "data.root=/at-each-plant"
     ]
+
+
+def test_an_expired_certificate_is_told(
+    server: FederationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "_SLACK", timedelta(days=3))
+    certificates.make_server(server.server, server.authority, ["127.0.0.1"], -1)
+    assert (
+        "the server's certificate has expired" in call("federation", "status", server.root).stdout
+    )
+    monkeypatch.setattr(running, "require_running", lambda _: None)
+    for words in (("start", server.root), ("run", server.root, "demo", "--out", tmp_path / "run")):
+        assert "server.crt: expired on " in (said := mistake("federation", *words))
+        assert said.endswith(f"run: bayfed federation renew {server.root}")
+
+
+def test_a_line_that_is_no_hash_is_named_with_its_file(plant: NodeFolder) -> None:
+    plant.trusted.write_text("everything\n")
+    assert mistake("node", "status", plant.root).startswith(f"{plant.trusted}: 'everything': ")

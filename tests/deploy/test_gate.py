@@ -6,13 +6,16 @@ from typing import Any
 
 import httpx
 import pytest
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message, Metadata
+from flwr.proto.node_pb2 import Node
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from deploy.gate import CALLS, PULL, Gate, application
+from deploy.gate import CALLS, CONFIRM, KEY, PULL, PUSH, Gate, application
 
 LARGEST = 1000
 seen: list[Request] = []
@@ -112,13 +115,14 @@ def test_who_is_refused_is_logged_once(gate: TestClient, caplog: pytest.LogCaptu
     assert "secret-word" not in caplog.text
 
 
-def waiting(messages: list[bytes]) -> tuple[Gate, list[bytes]]:
-    """Return a gate to a SuperLink that answers ``messages`` in turn, and what it was asked."""
+def waiting(answers: list[bytes | int]) -> tuple[Gate, list[bytes]]:
+    """Return a gate to a SuperLink that gives ``answers`` in turn, and what it was asked."""
     asked: list[bytes] = []
 
     async def pull(request: Request) -> Response:
         asked.append(await request.body())
-        return Response(messages.pop(0))
+        answer = answers.pop(0)
+        return Response(status_code=answer) if isinstance(answer, int) else Response(answer)
 
     backend = Starlette(routes=[Route("/{path:path}", pull, methods=["POST"])])
     transport = httpx.ASGITransport(backend)
@@ -126,26 +130,56 @@ def waiting(messages: list[bytes]) -> tuple[Gate, list[bytes]]:
     return Gate(client, LARGEST), asked
 
 
-def test_a_question_stays_open_until_there_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.gate.LOOK", 0.0)
-    gate, asked = waiting([b"", b"", b"message"])
+def asking(gate: Gate, call: str = PULL, key: str = "a", content: bytes = b"signed") -> Response:
     client = TestClient(application(gate), base_url="https://fed.example")
-    assert client.post(f"/v1/fleet/{PULL}", content=b"signed").content == b"message"
+    answer = client.post(f"/v1/fleet/{call}", content=content, headers={KEY: key})
+    return Response(answer.content, answer.status_code)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.gate.LOOK", 0.0)
+    monkeypatch.setattr("deploy.gate.SPREAD", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_question_stays_open_until_there_is_a_message() -> None:
+    gate, asked = waiting([b"", b"", b"message"])
+    assert asking(gate).body == b"message"
     assert asked == [b"signed"] * 3
     # Other calls may well have empty answers.
     gate, asked = waiting([b"", b"message"])
-    client = TestClient(application(gate), base_url="https://fed.example")
-    assert client.post("/v1/fleet/push-messages", content=b"signed").content == b""
+    assert asking(gate, PUSH).body == b""
 
 
 def test_a_question_without_a_message_is_answered_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("deploy.gate.HOLD", 0.0)
-    gate, asked = waiting([b"", b""])
-    client = TestClient(application(gate), base_url="https://fed.example")
-    assert client.post(f"/v1/fleet/{PULL}", content=b"signed").content == b""
-    assert len(asked) == 2
+    gate, asked = waiting([b""])
+    assert (asking(gate).body, len(asked)) == (b"", 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_signature_that_grows_old_while_a_question_is_open_costs_nothing() -> None:
+    gate, asked = waiting([b"", 401, b"message"])
+    answer = asking(gate)
+    assert (answer.status_code, answer.body, len(asked)) == (200, b"", 2)
+    assert asking(waiting([401])[0]).status_code == 401
+
+
+def test_who_waits_for_long_is_looked_after_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        passed.append(seconds)
+
+    monkeypatch.setattr("deploy.gate.asyncio.sleep", sleep)
+    gate, _ = waiting([b""] * 20 + [b"message"])
+    assert asking(gate).body == b"message"
+    assert passed[0] < 0.3
+    assert passed == sorted(passed)
+    assert passed[-1] > 2.0
 
 
 def test_nothing_is_taken_for_a_node_that_has_hung_up() -> None:
@@ -162,3 +196,70 @@ def test_nothing_is_taken_for_a_node_that_has_hung_up() -> None:
     request = Request({**scope, "path_params": {"call": PULL}}, receive)
     assert asyncio.run(gate.pass_on(request)).body == b""
     assert asked == [b"signed"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_node_that_asks_anew_has_one_question_open() -> None:
+    asked: list[bytes] = []
+
+    async def pull(request: Request) -> Response:
+        asked.append(await request.body())
+        # From then on there is a message for whoever asks first, and the first question is over.
+        return Response(b"message" if asked.count(b"second") > 2 else b"")
+
+    transport = httpx.ASGITransport(Starlette(routes=[Route("/{p:path}", pull, methods=["POST"])]))
+    gate = Gate(httpx.AsyncClient(transport=transport, base_url="https://127.0.0.1:1"), LARGEST)
+
+    async def both() -> list[bytes]:
+        outer = httpx.ASGITransport(application(gate))
+        async with httpx.AsyncClient(transport=outer, base_url="https://fed.example") as client:
+            path, headers = f"/v1/fleet/{PULL}", {KEY: "a"}
+            first = asyncio.create_task(client.post(path, content=b"first", headers=headers))
+            while not asked:
+                await asyncio.sleep(0)
+            second = await client.post(path, content=b"second", headers=headers)
+            return [(await first).content, second.content]
+
+    assert asyncio.run(both()) == [b"", b"message"]
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_message_that_no_node_confirms_is_handed_out_once_more(
+    monkeypatch: pytest.MonkeyPatch, confirmed: bool
+) -> None:
+    monkeypatch.setattr("deploy.gate.HOLD", 0.0)
+    gate, _ = waiting([b"message", *([b""] * 4)])
+    assert asking(gate).body == b"message"
+    if confirmed:
+        asking(gate, CONFIRM)
+    assert asking(gate, key="b").body == b""
+    assert asking(gate).body == (b"" if confirmed else b"message")
+    assert asking(gate).body == b""
+
+
+def test_a_message_of_long_ago_is_not_handed_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.gate.HOLD", 0.0)
+    monkeypatch.setattr("deploy.gate.AGAIN", 0.0)
+    gate, _ = waiting([b"message", b""])
+    assert asking(gate).body == b"message"
+    assert asking(gate).body == b""
+
+
+def test_what_waits_for_who_is_refused_stays_there() -> None:
+    gate, _ = waiting([b"message", 401, b""])
+    assert asking(gate).body == b"message"
+    assert asking(gate).status_code == 401  # with the key of another, and no signature
+    assert asking(gate).body == b"message"
+
+
+@pytest.mark.parametrize(
+    ("sender", "answered", "status"),
+    [(7, "m", 200), (8, "m", 403), (1, "", 403), (7, "", 403)],
+    ids=["its own reply", "a reply of another", "an instruction of the server", "no reply"],
+)
+def test_a_node_sends_replies_of_its_own(sender: int, answered: str, status: int) -> None:
+    said = Metadata(src_node_id=sender, dst_node_id=9, reply_to_message_id=answered)
+    call = PushMessagesRequest(node=Node(node_id=7), messages_list=[Message(metadata=said)])
+    gate, asked = waiting([b"stored"])
+    assert asking(gate, PUSH, content=call.SerializeToString()).status_code == status
+    assert len(asked) == (status == 200)

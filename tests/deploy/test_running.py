@@ -12,11 +12,13 @@ from bayfed.config import Experiment
 from bayfed.errors import FederationError
 from deploy import federation, running
 from deploy.layout import FederationFolder
+from deploy.settings import Member, write_settings
 from experiments.processes import Home
 from server import outcome
 from server.job import Job
 
 COMPLETED, FAILED, DEAD = "completed", "failed", "dead"
+REASON = "opening the data: 1 of 2 clients answered (node 77: no such folder)"
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., l
             submitted.append(job.resume)
             end = next(plan)
             if end != DEAD:
-                outcome.write(job.outcome, end, "the reason" if end == FAILED else "")
+                outcome.write(job.outcome, end, REASON if end == FAILED else "")
             return "7"
 
         lives = iter([end != DEAD for end in ends for _ in range(1)])
@@ -43,6 +45,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., l
         monkeypatch.setattr(running, "_home", lambda *_: Home(tmp_path, tmp_path / "log", ""))
         monkeypatch.setattr(running, "_await_plants", lambda *_: None)
         monkeypatch.setattr(federation, "is_up", lambda _: True)
+        monkeypatch.setattr(federation, "check_certificates", lambda _: None)
         job = Job(Experiment(), out)
         running.run(FederationFolder(tmp_path), job, lambda _: None, most, 0.0)
         return submitted
@@ -80,12 +83,22 @@ def test_a_run_that_loses_its_server_again_and_again_is_given_up(
         raise running.LostError("the SuperLink is gone")
 
     monkeypatch.setattr(running, "_watch", watch)
-    with pytest.raises(FederationError, match="the SuperLink is gone, 3 times"):
+    said = r"the SuperLink is gone \(attempt 3 of 3\); to go on, .* --resume --out .*run"
+    with pytest.raises(FederationError, match=said):
         attempts(COMPLETED, COMPLETED, COMPLETED, most=3)
 
 
 def test_a_run_that_fails_is_not_submitted_again(attempts: Callable[..., list[bool]]) -> None:
-    with pytest.raises(FederationError, match="the reason"):
+    with pytest.raises(FederationError, match="opening the data"):
+        attempts(FAILED)
+
+
+def test_a_plant_is_called_by_its_name(attempts: Callable[..., list[bool]], tmp_path: Path) -> None:
+    folder = FederationFolder(tmp_path)
+    folder.members.mkdir()
+    member = Member(name="plant-b", partition=1, node=77, key="")
+    write_settings(member, folder.members / "plant-b.yaml")
+    with pytest.raises(FederationError, match=r"\(plant-b: no such folder\)"):
         attempts(FAILED)
 
 

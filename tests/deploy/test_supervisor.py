@@ -78,7 +78,7 @@ def run(
 
 
 def test_a_program_that_ends_starts_again_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = Home(tmp_path)
     kill = {5.0: lambda: setattr(home.started[0][1], "code", -9)}
@@ -86,6 +86,7 @@ def test_a_program_that_ends_starts_again_and_the_others_go_on(
     assert [name for name, _ in home.started] == ["one", "two", "one"]
     assert ended == ["m-one", "m-two", "m-one"]  # its own leavings, then all, the last one first
     assert not (tmp_path / "state.json").exists()
+    assert "one ended with code -9 (SIGKILL); again in 1 s" in caplog.messages
 
 
 class Hopeless(Home):
@@ -176,6 +177,12 @@ def test_the_delay_grows_to_a_minute() -> None:
         ("ERROR: Exit Code: 700\nOne\ntwo.\n\nFor more\nINFO: gone", "One two."),
         ("INFO: up\nERROR: [Errno 98] address already in use\nINFO: down", "address already in"),
         ("one\ntwo\n", "two"),
+        ("bayfed: error: x: is missing\n", "x: is missing"),
+        (
+            "ERROR: Exit Code: 601\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
+            "certificate has expired (_ssl.c:1006)\n",
+            "its administrator must renew it",
+        ),
     ],
 )
 def test_one_line_says_why(text: str, said: str) -> None:

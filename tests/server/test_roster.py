@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,3 +154,35 @@ def test_plants_with_sites_of_one_name_are_told_apart() -> None:
     network = Network([0, 1], expected=2)
     network.name = "part"
     assert [m.name for m in on_network(network)] == ["part (0)", "part (1)"]
+
+
+@pytest.mark.parametrize("what", ["no name", "no number", "a line", "half a number"])
+def test_who_does_not_say_who_it_is_does_not_take_part(what: str) -> None:
+    class Shy(Network):
+        def deliver(self, message: Message) -> Message | None:
+            reply = super().deliver(message)
+            assert reply is not None
+            if int(reply.content[METRICS]["partition"]) == 1:  # type: ignore[index, arg-type, call-overload]
+                match what:
+                    case "no name":
+                        del reply.content[INFO]
+                    case "no number":
+                        del reply.content[METRICS]
+                    case "a line":
+                        reply.content[INFO] = ConfigRecord({"name": "a\nb"})
+                    case _:
+                        reply.content[METRICS] = MetricRecord({"partition": 0.5})
+            return reply
+
+    found = enrol(Exchange(Shy([0, 1, 2], 3), 5.0), ConfigRecord(), lambda: 0, 0.5)
+    assert [member.client for member in found] == [0, 2]
+
+
+def test_what_was_raised_at_a_node_is_told_in_its_own_words() -> None:
+    class Wary(Network):
+        def deliver(self, message: Message) -> Message | None:
+            raised = "<class 'experiments.bundle.UntrustedError'>:<'the app of\nthe run'>"
+            return Message(Error(3, raised), reply_to=message)
+
+    with pytest.raises(FederationError, match=r"\(node 100: the app of the run\)$"):
+        on_network(Wary([0], expected=1))

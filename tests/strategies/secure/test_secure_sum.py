@@ -217,6 +217,11 @@ class TestALyingServer:
         with pytest.raises(FederationError, match="peers: the key of client 4 is not the one"):
             wary.share(cohort.attempt)
 
+    def test_a_client_need_not_be_told_its_own_key(self) -> None:
+        cohort = Cohort(5, 3)
+        others = {c: key for c, key in cohort.attempt.keys.items() if c != 0}
+        assert Client(0, bytes(32), Journal({}, 0), others).share(cohort.attempt).sealed
+
     def test_lowers_the_threshold_behind_the_shares(self, cohort: Cohort) -> None:
         object.__setattr__(cohort.attempt, "threshold", 4)
         cohort.attempt.__dict__.pop("digest")
