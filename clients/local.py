@@ -64,8 +64,8 @@ def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
     """Return ``experiment`` as this machine sees it: its own paths, and its own sites by name.
 
     Raises:
-        BayfedError: on a real node, a path named by the server has no local counterpart, or
-            the names do not fit the node's sites.
+        BayfedError: on a real node, a path named by the server has no local counterpart, weights
+            would have to be fetched, or the names do not fit the node's sites.
     """
     named = {
         "data.root": (experiment.data.root, paths.data_dir, "data-dir"),
@@ -78,6 +78,11 @@ def localise(experiment: Experiment, paths: LocalPaths) -> Experiment:
                 f"{key}: this node opens no path named by the server, "
                 f"give it {option} in its own --node-config"
             )
+    if experiment.backbone.pretrained and paths.weights is None and not simulated():
+        raise ConfigError(
+            "backbone.pretrained: this node fetches no weights for the server, "
+            "give it weights in its own --node-config"
+        )
     own = experiment.model_copy(
         update={
             "data": _replace(experiment.data, "root", paths.data_dir),

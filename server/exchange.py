@@ -84,8 +84,9 @@ class Replies:
     means: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, member: Member, reason: str) -> None:
-        """Take a reply back out of the usable ones."""
-        del self.good[member]
+        """Take a reply back out of the usable ones, late ones included."""
+        if self.good.pop(member, None) is None:
+            del self.late[member]
         self.refused[member.name] = reason
         log.warning("%s: %s: %s", self.phase, member.name, reason)
 

@@ -280,7 +280,8 @@ class Federation:
         else:
             summed = self.secure.total(f"round {number}", asked, config)
             replies = summed.replies
-        for member, reason in self.strategy.outliers(number, replies.good).items():
+        born = {member: (number, reply) for member, reply in replies.good.items()}
+        for member, reason in self.strategy.outliers(born | replies.late).items():
             replies.refuse(member, reason)
         replies.gone |= {member.name for member in self.members if member.client in away}
         self.privacy.note(replies)

@@ -212,11 +212,15 @@ class MetaFedAvg(FedAvg):
             return "the loss is not finite"
         return None
 
-    def outliers(self, server_round: int, replies: Mapping[Member, Message]) -> dict[Member, str]:
-        """Return whose update is too long beside those of the others, and how long it is."""
+    def outliers(self, replies: Mapping[Member, tuple[int, Message]]) -> dict[Member, str]:
+        """Return whose update is too long beside those of the others, and how long it is.
+
+        Args:
+            replies: With the rounds in which they were asked for.
+        """
         if self.defence.norm is None or not replies:
             return {}
-        lengths = {m: norm(self._update(server_round, reply)) for m, reply in replies.items()}
+        lengths = {m: norm(self._update(born, reply)) for m, (born, reply) in replies.items()}
         usual = median(lengths.values())
         return {
             member: f"the update's norm is {length:.3g}, {self.defence.norm:g} times the median "

@@ -25,6 +25,16 @@ def test_a_real_node_refuses_a_path_named_by_the_server(key: str) -> None:
         localise(parse_experiment(settings), LocalPaths())
 
 
+def test_a_real_node_fetches_no_weights_for_the_server(tmp_path: Path) -> None:
+    experiment = parse_experiment({"backbone": {"name": "resnet18", "pretrained": True}})
+    with pytest.raises(ConfigError, match=r"backbone\.pretrained: this node fetches no weights"):
+        localise(experiment, LocalPaths())
+    with in_process():
+        assert localise(experiment, LocalPaths()) == experiment
+    weights = tmp_path / "w.safetensors"
+    assert localise(experiment, LocalPaths(weights=weights)).backbone.weights == weights
+
+
 @pytest.mark.parametrize("key", NAMED)
 def test_a_real_node_puts_its_own_path_in_place(key: str, tmp_path: Path) -> None:
     settings, option = NAMED[key]

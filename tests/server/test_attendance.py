@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Context, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ from server import checkpoints, history
 from server.attendance import LONGEST, Attendance
 from server.exchange import Replies
 from server.job import Job
-from strategies.wire import ARRAYS, CONFIG, Member, pack
+from strategies.wire import ARRAYS, CONFIG, Member, arrays_of, pack
 from tests import fakes
 
 A, B = Member(0, "a", 1), Member(1, "b", 2)
@@ -127,10 +127,12 @@ def test_the_median_bears_one_hostile_client(tmp_path: Path) -> None:
     assert -0.5 < found["median"] < 2.5
 
 
-def straggling(job: Job, slow: float) -> list[dict[str, Any]]:
+def straggling(
+    job: Job, slow: float, app: Callable[[Message, Context], Message] = fakes.app
+) -> list[dict[str, Any]]:
     delay = {0: slow}
     grid = DelayedGrid(
-        fakes.app,
+        app,
         fakes.SITES,
         lambda m: delay.get(m.content.config_records[CONFIG]["client"], 1.0),
     )
@@ -152,6 +154,22 @@ def test_a_slow_client_counts_when_it_is_ready(tmp_path: Path) -> None:
     assert all(line["seconds"] <= 2.1 for line in training)
     # It is busy in between, and is not asked again before it has answered.
     assert max(sum(c["name"] == "site0" for c in line["clients"]) for line in training) == 0
+
+
+def test_a_late_update_may_be_too_long_as_well(tmp_path: Path) -> None:
+    def enlarged(message: Message, context: Context) -> Message:
+        reply = fakes.app(message, context)
+        if message.metadata.message_type == "train" and context.node_config["partition-id"] == 0:
+            arrays = arrays_of(reply)
+            reply.content[ARRAYS] = pack({name: 1e4 * t for name, t in arrays.items()})
+        return reply
+
+    settings: dict[str, Any] = {"rounds": 12, "quorum": 0.5, "timeout": 60.0, "deadline": 2.0}
+    of = fakes.experiment(**settings, defence={"norm": 3.0})
+    lines = straggling(Job(of, tmp_path), slow=3.5, app=enlarged)
+    assert all(not line["late"] for line in lines)
+    said = [line["refused"].get("site0", "") for line in lines]
+    assert any("the update's norm is" in why for why in said)
 
 
 def test_without_a_deadline_a_round_waits(tmp_path: Path) -> None:
