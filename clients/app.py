@@ -66,8 +66,8 @@ def answer(message: Message, context: Context, work: Work, spent: float = 0.0) -
         log.debug("client failed", exc_info=True)
         return Message(_failure(error, session, message, context), reply_to=message)
     metrics = {"partition": session.client, "seconds": time.perf_counter() - started}
-    content[METRICS] = MetricRecord({**content.metric_records.get(METRICS, {}), **metrics})
-    info = ConfigRecord({**content.config_records.get(INFO, {}), "name": session.name()})
+    content[METRICS] = MetricRecord({**content.get(METRICS, {}), **metrics})
+    info = ConfigRecord({**content.get(INFO, {}), "name": session.name()})
     content[INFO] = info
     return Message(content, reply_to=message)
 

@@ -22,8 +22,8 @@ class Memory:
         self._state, self._client = context.state, client
 
     def __getitem__(self, name: str) -> Params:
-        record = self._state.array_records.get(self._key(name), ArrayRecord())
-        return unpack(record)
+        record = self._state.get(self._key(name))
+        return unpack(record) if isinstance(record, ArrayRecord) else {}
 
     def __setitem__(self, name: str, tensors: Params) -> None:
         key = self._key(name)

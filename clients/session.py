@@ -9,14 +9,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Context, Message
 from pydantic import ValidationError
 
 from bayfed.config import Experiment, key_of
 from bayfed.errors import ConfigError, FederationError
 from bayfed.fingerprint import fingerprint
 from clients.local import LocalPaths, localise, simulated
-from strategies.wire import CODE, CONFIG
+from strategies.wire import CODE, config_of
 
 if TYPE_CHECKING:
     from clients.factory import Factory
@@ -83,7 +83,7 @@ def identity(message: Message, context: Context) -> int:
         FederationError: the node has no partition-id, or another one is meant.
     """
     own = context.node_config.get("partition-id")
-    asked = message.content.config_records.get(CONFIG, ConfigRecord()).get("client", -1)
+    asked = config_of(message).get("client", -1)
     if simulated() and isinstance(asked, int) and asked >= 0:
         return asked
     if not isinstance(own, int):
@@ -100,7 +100,7 @@ def read(message: Message, context: Context) -> Session:
         FederationError: server and client do not run the same code.
         ConfigError: the experiment in the message is not valid.
     """
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    config = config_of(message)
     own, theirs = fingerprint(*CODE), config.get("fingerprint")
     if theirs != own:
         shown = theirs[:12] if isinstance(theirs, str) else "none"

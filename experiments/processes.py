@@ -28,7 +28,7 @@ PACKAGES = ("bayfed", "clients", "server", "strategies", "experiments")
 MARK = "BAYFED_PROCESS_GROUP"
 _STARTUP = 60.0
 _EXCEPTION = re.compile(r"^(?:\w+\.)*\w+(?:Error|Exception|Timeout): .+", re.MULTILINE)
-_OFFLINE = {
+OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -62,7 +62,7 @@ class Home:
         scripts = str(Path(sys.executable).parent)
         path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
         own = {"PATH": path, "FLWR_HOME": str(self.folder / "flwr"), MARK: self.mark}
-        return {**os.environ, **_OFFLINE, **own}
+        return {**os.environ, **OFFLINE, **own}
 
     def start(
         self, command: Sequence[str], log: Path | None = None, own: Mapping[str, str] | None = None

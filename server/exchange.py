@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
 from bayfed.errors import DivergedError, FederationError
 from strategies.secure.steps import size
-from strategies.wire import ERROR, INFO, Member, metrics_of
+from strategies.wire import ERROR, INFO, Member, config_of, metrics_of
 
 log = logging.getLogger("bayfed.server")
 Refusal = Callable[[Message], str | None]
@@ -294,8 +294,8 @@ def _reason(reply: Message | None, member: Member) -> str | None:
     if reply.has_error():
         said = _RAISED.sub(r"\1", str(reply.error.reason))
         return " ".join(said.split())[:300] or "the node is gone"
-    error = reply.content.config_records.get(ERROR)
-    if error is not None:
+    if ERROR in reply.content:
+        error = config_of(reply, ERROR)
         return str(error.get("message", "failed"))
     if member.client >= 0 and metrics_of(reply).get("partition") != member.client:
         return f"the reply is not from client {member.client}"
@@ -305,8 +305,8 @@ def _reason(reply: Message | None, member: Member) -> str | None:
 def _name(reply: Message | None, member: Member) -> str:
     if reply is None or reply.has_error() or member.name != placeholder(member.client):
         return member.name
-    record = reply.content.config_records.get(ERROR) or reply.content.config_records.get(INFO)
-    return str((record or ConfigRecord()).get("name", member.name))
+    record = config_of(reply, ERROR) or config_of(reply, INFO)
+    return str(record.get("name", member.name))
 
 
 def placeholder(client: int) -> str:
@@ -320,7 +320,7 @@ def placeholder(client: int) -> str:
 
 def _size(message: Message) -> int:
     content = message.content
-    tensors = sum(record.count_bytes() for record in content.array_records.values())
+    tensors = sum(r.count_bytes() for r in content.values() if isinstance(r, ArrayRecord))
     return tensors + size(content)
 
 

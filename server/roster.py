@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, Message
 from bayfed.errors import FederationError, ProtocolError
 from bayfed.seeds import stream
 from server.exchange import Exchange, Replies, in_simulation, placeholder
-from strategies.wire import INFO, Member, instruction, metrics_of
+from strategies.wire import INFO, Member, config_of, instruction, metrics_of
 
 log = logging.getLogger("bayfed.server")
 
@@ -138,7 +138,7 @@ def _describe(exchange: Exchange, config: ConfigRecord, asked: Sequence[Member])
 
 def _refusal(reply: Message) -> str | None:
     """Return why a description must not be believed, or ``None``."""
-    name = reply.content.config_records.get(INFO, ConfigRecord()).get("name")
+    name = config_of(reply, INFO).get("name")
     client = metrics_of(reply).get("partition", -1)
     sound = isinstance(name, str) and name.isprintable() and isinstance(client, int)
     return None if sound and client >= 0 else "it does not say who it is"

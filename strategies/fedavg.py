@@ -95,6 +95,7 @@ class MetaFedAvg(FedAvg):
         self.settings, self.outer = settings, outer
         self.algorithm, self.steps = algorithm or Average(settings), steps
         self.state: Params = {}
+        self._decoded: dict[int, tuple[Message, Params]] = {}
         self.spread: tuple[float, float] | None = None
         self.cohort, self.everyone = cohort, everyone
         self.residuals = Residuals(personal, outer)
@@ -230,7 +231,12 @@ class MetaFedAvg(FedAvg):
         }
 
     def _update(self, server_round: int, reply: Message) -> Params:
-        return self.uplink.receive(arrays_of(reply), self.shared.value, server_round)
+        # Judged, measured and averaged: but decoded once.
+        known = self._decoded.get(id(reply))
+        if known is None or known[0] is not reply:
+            update = self.uplink.receive(arrays_of(reply), self.shared.value, server_round)
+            known = self._decoded[id(reply)] = reply, update
+        return known[1]
 
     def aggregate_train(
         self,
@@ -262,6 +268,7 @@ class MetaFedAvg(FedAvg):
             for report, number in zip(reports, born, strict=True)
         ]
         updates = [self._update(number, reply) for number, reply in zip(born, replies, strict=True)]
+        self._decoded = {}
         rule = rule_of(self.defence)
         names = {member.client: member.name for member in self.everyone(server_round)}
         senders = [names[int(report["partition"])] for report in reports]

@@ -130,19 +130,30 @@ def instruction(
     return Message(RecordDict({**records, CONFIG: addressed}), member.node, kind)
 
 
+def config_of(message: Message, key: str = CONFIG) -> ConfigRecord:
+    """Return the words under ``key`` of a message, none where there are none.
+
+    Flower's own views of a content, such as ``config_records``, copy all of it.
+    """
+    record = message.content.get(key)
+    return record if isinstance(record, ConfigRecord) else ConfigRecord()
+
+
 def steps_of(message: Message) -> int | None:
     """Return how many local steps a message asks of this client, ``None`` if it says nothing."""
-    steps = message.content.config_records.get(CONFIG, ConfigRecord()).get(STEPS)
+    steps = config_of(message).get(STEPS)
     return steps if isinstance(steps, int) and steps > 0 else None
 
 
 def arrays_of(message: Message, key: str = ARRAYS) -> Params:
     """Return the tensors under ``key`` of a message, empty where there are none."""
-    record = message.content.array_records.get(key)
-    return {} if record is None else unpack(record)
+    record = message.content.get(key)
+    return unpack(record) if isinstance(record, ArrayRecord) else {}
 
 
 def metrics_of(message: Message) -> dict[str, float]:
     """Return the scalar metrics of a reply."""
-    record: Mapping[str, object] = message.content.metric_records.get(METRICS, MetricRecord())
+    record = message.content.get(METRICS)
+    if not isinstance(record, MetricRecord):
+        return {}
     return {key: value for key, value in record.items() if isinstance(value, int | float)}

@@ -38,6 +38,7 @@ from experiments.benchmarks.measure import (
     wide_console,
 )
 from experiments.inprocess import BatchedGrid, InProcessGrid, flower_identity
+from experiments.processes import OFFLINE
 from experiments.rivals import call
 from experiments.rivals.small import Small, loss
 from server import checkpoints, history
@@ -192,7 +193,7 @@ def _called(problem: Small, python: Path, name: str) -> dict[str, Any]:
         command = [str(python), "-W", "ignore", "-m", f"experiments.rivals.{name}"]
         own = {"PYTHONHOME", "VIRTUAL_ENV"}
         environment = {k: v for k, v in os.environ.items() if k not in own}
-        environment |= {"PYTHONPATH": str(call.ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {**OFFLINE, "PYTHONPATH": str(call.ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [*command, str(asked), str(answer_)],
             cwd=call.ROOT,
