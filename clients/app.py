@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -66,9 +66,9 @@ def answer(message: Message, context: Context, work: Work, spent: float = 0.0) -
         log.debug("client failed", exc_info=True)
         return Message(_failure(error, session, message, context), reply_to=message)
     metrics = {"partition": session.client, "seconds": time.perf_counter() - started}
-    content[METRICS] = MetricRecord({**content.get(METRICS, {}), **metrics})
-    info = ConfigRecord({**content.get(INFO, {}), "name": session.name()})
-    content[INFO] = info
+    known: Any = content  # Flower's own views of it copy all of it
+    content[METRICS] = MetricRecord({**known.get(METRICS, {}), **metrics})
+    content[INFO] = ConfigRecord({**known.get(INFO, {}), "name": session.name()})
     return Message(content, reply_to=message)
 
 
