@@ -12,7 +12,6 @@ from bayfed.episodes import Pools, draw_of, seen_pools
 from bayfed.errors import ConfigError
 from bayfed.features import build_encoder, resolve_device
 from bayfed.methods import TrainableMethod, build_method
-from clients.batched import check_batched
 from clients.overlap import check_pictures
 from clients.partition import ClientSpec, client_specs
 from clients.pools import Stock, client_pools, read_stocks
@@ -36,6 +35,9 @@ def check_settings(experiment: Experiment) -> None:
     encoder = build_encoder(experiment, resolve_device("cpu"))
     method = build_method(experiment.method, encoder)
     if experiment.federation.backend == "batched" and isinstance(method, TrainableMethod):
+        # Late: a server that has nothing of the kind to check need not load the client app.
+        from clients.batched import check_batched
+
         check_batched(experiment, method, encoder)
     check_pictures(experiment)
     if experiment.federation.clients.partition in SHARED or experiment.data.skew != Skew():

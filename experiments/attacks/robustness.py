@@ -82,7 +82,8 @@ def main(
     names = sites.split(",")
     common = [
         f"data.root={data}", f"backbone.weights={weights}", f"data.sites=[{','.join(names)}]",
-        "data.families={}", "federation.quorum=0.5", *(settings or []),
+        "data.families={}", "federation.quorum=0.5",
+        "federation.largest_loss=1e30", *(settings or []),
     ]  # fmt: skip
     numbers = [int(number) for number in hostile.split(",")]
     grid = itertools.product([HONEST, *attacks.split(",")], numbers, DEFENCES)

@@ -14,7 +14,8 @@ from bayfed.config.tree import assign
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError, ProtocolError
 from bayfed.evaluation.table import ResultRow, read_rows, untimed
 from bayfed.folders import alone_in
-from experiments.bench import schedule, work
+from experiments.bench import work
+from experiments.parallel import schedule
 from experiments.run import run as run_job
 from server.job import Job
 from tests.experiments.bench.conftest import TINY, Benching
