@@ -76,7 +76,7 @@ def test_an_attack_meets_its_defence(
     fakes.install(monkeypatch)
     server = {"lr": 0.05, "optimizer": "sgd"}
     settings = {"rounds": 30, "quorum": 0.5, "server": server, "defence": defence}
-    settings["largest_loss"] = 1e12  # how far an attack gets is what is measured
+    settings["largest_loss"] = 1e36  # how far an attack gets is what is measured
     job = Job(fakes.experiment(**settings), tmp_path)
     fakes.play(job, InProcessGrid(Hostile(attack, frozenset({2})), fakes.SITES))
     lines = history.read(job.history)
