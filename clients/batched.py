@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -127,7 +127,7 @@ class _Probe:
 
     method: TrainableMethod
     episode: EpisodeBatch
-    name: str = field(default="probe")
+    name: str = "probe"
 
     def batch(self, round: int, step: int) -> EpisodeBatch:  # noqa: A002
         """Return it."""

@@ -39,6 +39,7 @@ from deploy.layout import FederationFolder, NodeFolder
 from deploy.links import Link
 from deploy.settings import write_settings
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
+from experiments.options import Overrides
 from experiments.processes import ROOT, free_port
 from server import history
 
@@ -60,9 +61,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of everything; new.")],
     rounds: Annotated[int, typer.Option(help="Of each run.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws when what happens.")] = 0,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
 ) -> None:
     """Run the federation calmly and in a storm, and compare."""
     console = wide_console()

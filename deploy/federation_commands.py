@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bayfed.errors import FederationError
+from experiments.options import Overrides
 
 # What a command needs is loaded by the command: every other ``bayfed`` loads this file, too.
 if TYPE_CHECKING:
@@ -174,10 +175,7 @@ def unit(
 def run(
     directory: Directory,
     experiment: Annotated[str, typer.Argument(help="A YAML file, or a bundled name.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
-    ] = None,
+    settings: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --out.")] = False,
     attempts: Annotated[

@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from experiments.options import Overrides
+
 app = typer.Typer()
 
 
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help="A YAML file, or a bundled name: demo.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
-    ] = None,
+    settings: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --out.")] = False,
 ) -> None:
@@ -33,10 +32,7 @@ def study(
     experiment: Annotated[
         str, typer.Argument(help="A YAML file with a section study, or a bundled name: study.")
     ] = "study",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
-    ] = None,
+    settings: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is in --out.")] = False,
     estimate: Annotated[bool, typer.Option(help="Only say what it will cost.")] = False,
@@ -85,10 +81,7 @@ def bench(
         typer.Option(help="none, prior, local, centralised, federated, federated+finetune."),
     ] = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; otherwise cores.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as often as needed."),
-    ] = None,
+    settings: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is in --out.")] = False,
 ) -> None:
     """Compare systems on many sites: one table, its plots and a page."""

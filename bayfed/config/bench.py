@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from bayfed.config.settings import Count, Settings
+from bayfed.config.settings import Count, Settings, refusal
 from bayfed.config.training import Noise, Shots
-from bayfed.errors import ConfigError
 
 Arm = Literal["none", "prior", "local", "centralised", "federated", "federated+finetune"]
 """What a system has learned before it meets a site's support.
@@ -71,9 +70,4 @@ def parse_bench(tree: object, origin: str = "bench") -> Bench:
     try:
         return Bench.model_validate({} if tree is None else tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["bench", *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin}: unknown setting {key!r}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {key}: {message}") from None
+        raise refusal(error, origin, lambda loc: ".".join(["bench", *map(str, loc)])) from None

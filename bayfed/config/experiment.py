@@ -16,10 +16,9 @@ from bayfed.config.data import Data, Protocol
 from bayfed.config.features import Backbone, Store
 from bayfed.config.methods import BayPrAnoMeta, Method
 from bayfed.config.privacy import check_privacy
-from bayfed.config.settings import Settings
+from bayfed.config.settings import Settings, refusal
 from bayfed.config.training import Episode, Evaluation, Federation
-from bayfed.config.tree import Tree, assign, read_tree
-from bayfed.errors import ConfigError
+from bayfed.config.tree import Tree, read_tree
 
 _HARMLESS = {
     "name": True,
@@ -77,12 +76,7 @@ def parse_experiment(tree: Tree, origin: str = "settings") -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = key_of(first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin}: unknown setting {key!r}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {f'{key}: ' if key else ''}{message}") from None
+        raise refusal(error, origin, key_of) from None
 
 
 def key_of(location: Sequence[str | int]) -> str:
@@ -116,9 +110,7 @@ def load_bench(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, B
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
     """
-    tree = read_tree(path)
-    for text in overrides:
-        assign(tree, text)
+    tree = read_tree(path, overrides)
     bench = parse_bench(tree.pop("bench", None), str(path))
     tree.pop("study", None)
     return parse_experiment(tree, str(path)), bench, tree

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from bayfed.config.bench import Name
 from bayfed.config.experiment import Experiment, parse_experiment
-from bayfed.config.settings import Count, Settings
-from bayfed.config.tree import Tree, assign, merged, read_tree
+from bayfed.config.settings import Count, Settings, refusal
+from bayfed.config.tree import Tree, merged, read_tree
 from bayfed.errors import ConfigError
 
 
@@ -65,12 +65,7 @@ def parse_study(tree: object, origin: str = "study") -> Study:
     try:
         study = Study.model_validate({} if tree is None else tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["study", *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin}: unknown setting {key!r}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {key}: {message}") from None
+        raise refusal(error, origin, lambda loc: ".".join(["study", *map(str, loc)])) from None
     names = [cell.name for cell in study.cells(0)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
@@ -107,9 +102,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[Cell, Ex
     Raises:
         ConfigError: the file cannot be read, has no study, or a setting is unknown or wrong.
     """
-    tree = read_tree(path)
-    for text in overrides:
-        assign(tree, text)
+    tree = read_tree(path, overrides)
     if "study" not in tree:
         raise ConfigError(f"{path}: has no section 'study'")
     study = parse_study(tree.pop("study"), str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,21 @@ CHOSEN = {"method": "baypranometa", "protocol": "standard", "algorithm": "averag
 _DEEPEST = 8
 
 
-def read_tree(path: Path, depth: int = 0) -> Tree:
-    """Return the settings of a YAML file over those of the file that its ``base`` names.
+def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
+    """Return the settings of a YAML file, changed by ``key.path=value`` texts, later ones win.
+
+    They stand over those of the file that its ``base`` names.
 
     Raises:
-        ConfigError: a file cannot be read, or is no mapping of settings.
+        ConfigError: a file cannot be read, or is no mapping of settings, or a text is no change.
     """
+    tree = _read_over(path, 0)
+    for text in overrides:
+        assign(tree, text)
+    return tree
+
+
+def _read_over(path: Path, depth: int) -> Tree:
     tree = _read(path)
     base = tree.pop("base", None)
     if base is None:
@@ -30,7 +39,7 @@ def read_tree(path: Path, depth: int = 0) -> Tree:
         raise ConfigError(f"{path}: base: the name of a file is expected")
     if depth >= _DEEPEST:
         raise ConfigError(f"{path}: base: more than {_DEEPEST} files stand on each other")
-    return merged(read_tree(path.parent / base, depth + 1), tree)
+    return merged(_read_over(path.parent / base, depth + 1), tree)
 
 
 def _read(path: Path) -> Tree:

@@ -24,15 +24,13 @@ from bayfed.seeds import stream, torch_stream
 from experiments.attacks import inversion, membership
 from experiments.attacks.plant import Plant
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
+from experiments.options import Overrides
 from experiments.resolve import absolute, find
 from strategies.privacy.accountant import gaussian_epsilon
 
 app = typer.Typer(add_completion=False)
 Experiment = Annotated[str, typer.Option(help="YAML file or bundled name.")]
 Site = Annotated[str, typer.Option(help="The plant that is attacked.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-]
 DELTA = 1e-3
 
 

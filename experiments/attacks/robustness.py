@@ -31,6 +31,7 @@ from experiments.attacks.hostile import FORGERIES, POISONS, Hostile
 from experiments.attacks.poison import with_stickers
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.inprocess import InProcessGrid, flower_identity
+from experiments.options import Overrides
 from experiments.resolve import resolve
 from server.app import serve
 from server.checkpoints import latest
@@ -70,9 +71,7 @@ def main(
     sites: Annotated[
         str, typer.Option(help="Names; the last ones by the alphabet are hostile.")
     ] = SITES,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     attacks: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(ATTACKS),
     hostile: Annotated[str, typer.Option(help="Numbers of hostile clients.")] = "1,2",
 ) -> None:

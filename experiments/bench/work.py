@@ -15,6 +15,7 @@ from bayfed.data import Site, load_sites
 from bayfed.data.pasted import pasted_images
 from bayfed.episodes import training_pools, without_copies
 from experiments.bench.arms import Training, is_unseen
+from experiments.parallel.task import use_one_thread
 from server.job import Job
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def compute_features(experiment: Experiment, site: str, painted: bool) -> None:
     """
     from bayfed.evaluation.system import build_system
 
-    _use_one_thread()
+    use_one_thread()
     found = _site(experiment, site)
     images = list(found.images)
     if painted:
@@ -110,7 +111,7 @@ def measure(
     from bayfed.evaluation.system import build_system
     from bayfed.features import resolve_device
 
-    _use_one_thread()
+    use_one_thread()
     method = build_system(experiment).method
     theta = _parameters(experiment, training, folder, site)
     device = resolve_device(experiment.device)
@@ -164,9 +165,3 @@ def _parameters(
         return method.initial(experiment.seed)
     snapshot = read(checkpoint_of(training, folder), experiment_hash(training.experiment))
     return checked(snapshot, method, experiment.seed).theta_of(site)
-
-
-def _use_one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)

@@ -22,6 +22,7 @@ from bayfed.evaluation.table import read_rows
 from bayfed.metrics import paired_interval
 from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import goal, print_machine, print_table, wide_console
+from experiments.options import Overrides
 from server import history
 from server.job import Job
 
@@ -48,9 +49,7 @@ def main(
     weights: Annotated[Path, typer.Option(help="Weights of the backbone.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; those that are done are kept.")],
     experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     forms: Annotated[str, typer.Option(help="Some of the forms, separated by semicolons.")] = "",
 ) -> None:
     """Measure accuracy and bytes of every form."""

@@ -20,6 +20,7 @@ from bayfed.evaluation.table import read_rows
 from experiments.benchmarks import crowd as crowds
 from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
+from experiments.options import Overrides
 from server import history
 from server.job import Job
 from server.results import mean_auroc
@@ -66,9 +67,7 @@ def sites_command(
     weights: Annotated[Path, typer.Option(help="Weights of the backbone.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; those that are done are kept.")],
     experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     noises: Annotated[str, typer.Option(help="Of clients.")] = "1,16",
     image_noises: Annotated[str, typer.Option(help="Of images.")] = "4,32",
     clip: Annotated[float, typer.Option(help="Largest norm of an update or a gradient.")] = 1.0,

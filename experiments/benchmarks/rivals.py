@@ -37,6 +37,7 @@ from experiments.benchmarks.measure import (
     print_table,
     wide_console,
 )
+from experiments.options import Overrides
 from experiments.rivals.anomalib_patchcore import KINDS
 from experiments.rivals.call import job_of, scores_of
 from experiments.rivals.job import Site
@@ -54,9 +55,7 @@ def main(
     sites: Annotated[str, typer.Option(help="Separated by commas; otherwise all.")] = "",
     shots: Annotated[int, typer.Option(help="Good images of a support.")] = 5,
     draws: Annotated[int, typer.Option(help="Supports of a site.")] = 5,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
 ) -> None:
     """Compare image AUROC at equal settings."""
     console = wide_console()

@@ -30,6 +30,7 @@ from experiments.benchmarks.measure import (
 )
 from experiments.benchmarks.memory import watch
 from experiments.benchmarks.overhead import column
+from experiments.options import Overrides
 from experiments.run import start
 from server import history
 from server.job import Job
@@ -51,9 +52,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds measured, after the warm-up.")] = 8,
     episodes: Annotated[int, typer.Option(help="Episodes a client a round.")] = 4,
     width: Annotated[int, typer.Option(help="Channels of Conv-4; 28 gives 73 KB.")] = 28,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     store: Annotated[Path | None, typer.Option(help="Of features; a new one if not given.")] = None,
     inside: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:

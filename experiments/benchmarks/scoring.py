@@ -40,6 +40,7 @@ from experiments.benchmarks.measure import (
     wide_console,
 )
 from experiments.benchmarks.rivals import paths, pools_of, whole
+from experiments.options import Overrides
 from experiments.rivals import call
 from experiments.rivals.anomalib_patchcore import peak
 from experiments.rivals.job import Site
@@ -67,9 +68,7 @@ def main(
     shots: Annotated[int, typer.Option(help="Good images of the support.")] = 5,
     repeats: Annotated[int, typer.Option(help="Measurements behind a median.")] = 50,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
 ) -> None:
     """Time one image through each detector."""
     torch.set_num_threads(threads)

@@ -25,6 +25,7 @@ from clients.partition import client_specs
 from experiments.benchmarks.measure import Sample, goal, print_machine, print_table, wide_console
 from experiments.benchmarks.overhead import experiment as small
 from experiments.inprocess import InProcessGrid, flower_identity
+from experiments.options import Overrides
 from experiments.resolve import find
 from server import history
 from server.app import serve
@@ -49,9 +50,7 @@ def main(
     experiment: Annotated[
         str | None, typer.Option(help="YAML file or bundled name; else a small synthetic job.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     clip: Annotated[float, typer.Option(help="federation.secure.clip.")] = 10.0,
     bits: Annotated[int, typer.Option(help="federation.secure.bits.")] = 20,
 ) -> None:

@@ -9,9 +9,6 @@ batches, and pfl-research's simulator where `make rivals` has been. What they le
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -187,24 +184,9 @@ def _called(problem: Small, python: Path, name: str) -> dict[str, Any]:
     Raises:
         BayfedError: it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="bayfed-rivals-") as folder:
-        asked, answer_ = Path(folder) / "problem.json", Path(folder) / "answer.json"
-        problem.write(asked)
-        command = [str(python), "-W", "ignore", "-m", f"experiments.rivals.{name}"]
-        own = {"PYTHONHOME", "VIRTUAL_ENV"}
-        environment = {k: v for k, v in os.environ.items() if k not in own}
-        environment |= {**OFFLINE, "PYTHONPATH": str(call.ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, str(asked), str(answer_)],
-            cwd=call.ROOT,
-            env=environment,
-            capture_output=True,
-        )
-        if done.returncode or not answer_.exists():
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise BayfedError(f"{name}: {lines[-1] if lines else 'failed without a word'}")
-        found: dict[str, Any] = json.loads(answer_.read_text(encoding="utf-8"))
-    return found
+    command = [str(python), "-W", "ignore", "-m", f"experiments.rivals.{name}"]
+    environment = {**OFFLINE, "PYTHONPATH": str(call.ROOT), "OMP_NUM_THREADS": "1"}
+    return call.answer_of(command, problem, name, environment)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from bayfed.evaluation.summary import CONTROL, TRAINED, arm_mean, site_table
 from bayfed.evaluation.table import read_rows
 from experiments.benchmarks.measure import Sample, goal, print_machine, print_table, wide_console
 from experiments.benchmarks.memory import Watched, watch
+from experiments.options import Overrides
 from server import history
 
 GOAL_SECONDS, GOAL_MEGABYTES, GOAL_GIGABYTES = 300.0, 1.0, 4.0
@@ -57,9 +58,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of the sites.")],
     weights: Annotated[Path | None, typer.Option(help="Weights of the backbone.")] = None,
     experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
     keep: Annotated[Path | None, typer.Option(help="Keep the run in this folder.")] = None,
 ) -> None:

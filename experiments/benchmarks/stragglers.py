@@ -25,6 +25,7 @@ from experiments.benchmarks.kept import kept_run
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import flower_identity
+from experiments.options import Overrides
 from experiments.resolve import find
 from server import history
 from server.app import serve
@@ -48,9 +49,7 @@ def main(
     slow: Annotated[str, typer.Option(help="The site of the slow plant.")] = "ac_piston",
     experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
     every: Annotated[int, typer.Option(help="Rounds between two evaluations.")] = 2,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of bayfed run.")
-    ] = None,
+    settings: Overrides = None,
 ) -> None:
     """Measure the three ways."""
     console = wide_console()

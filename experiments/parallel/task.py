@@ -35,6 +35,13 @@ class Task:
     history: Path | None = None
 
 
+def use_one_thread() -> None:
+    """Let this worker compute on one core; the others have workers of their own."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def attempt(function: Any, *arguments: Any) -> Any:
     """Call ``function`` in a worker; what went wrong comes back as one line.
 

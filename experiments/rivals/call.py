@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bayfed.config import Experiment, PatchCore
 from bayfed.errors import BayfedError, ConfigError
@@ -57,14 +57,42 @@ def scores_of(job: Job) -> dict[str, Any]:
     """
     if not is_there():
         raise ConfigError(ABSENT)
+    return answer_of([str(PYTHON), *_SCRIPT], job, "anomalib")
+
+
+class Question(Protocol):
+    """What a program is asked."""
+
+    def write(self, path: Path) -> None:
+        """Write it as a file."""
+
+
+def answer_of(
+    command: Sequence[str], question: Question, name: str, environment: Mapping[str, str] = {}
+) -> dict[str, Any]:
+    """Return what a program answers, which is called with the files of question and answer.
+
+    Args:
+        command: The program.
+        question: What it is asked.
+        name: Of the program, for an error.
+        environment: Variables that it gets besides.
+
+    Raises:
+        BayfedError: it failed.
+    """
     with tempfile.TemporaryDirectory(prefix="bayfed-rivals-") as folder:
-        asked, answer = Path(folder) / "job.json", Path(folder) / "scores.json"
-        job.write(asked)
-        command = [str(PYTHON), *_SCRIPT, str(asked), str(answer)]
-        done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True)
-        if done.returncode:
+        asked, answer = Path(folder) / "question.json", Path(folder) / "answer.json"
+        question.write(asked)
+        done = subprocess.run(
+            [*command, str(asked), str(answer)],
+            cwd=ROOT,
+            env={**_environment(), **environment},
+            capture_output=True,
+        )
+        if done.returncode or not answer.exists():
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise BayfedError(f"anomalib: {lines[-1] if lines else 'failed without a word'}")
+            raise BayfedError(f"{name}: {lines[-1] if lines else 'failed without a word'}")
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return found
 

@@ -18,6 +18,7 @@ from scipy import stats
 from bayfed.evaluation.bench.figures import COLOURS
 from experiments.study.slopes import slope
 from experiments.study.table import Point, Run, by
+from server import outcome
 
 Values = NDArray[np.float64]
 Curve = Callable[[Sequence[Point]], tuple[list[float], list[float]]]
@@ -37,7 +38,7 @@ def draw_all(folder: Path) -> list[Path]:
     curves, runs = Point.read(folder), Run.read(folder)
     drawn = {
         "convergence": _grid(curves, {"min ||grad F||\u00b2": _least,
-                                      "mean ||grad F||\u00b2": _mean}, "round", log=True),
+                                      "mean ||grad F||\u00b2": mean_slope}, "round", log=True),
         "auroc": _auroc(curves),
         "heatmap": _heatmap(runs),
         "dissimilarity": _dissimilarity(runs),
@@ -76,7 +77,8 @@ def _least(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
     return x, list(accumulate(y, min))
 
 
-def _mean(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
+def mean_slope(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Return the rounds that were diagnosed, and the mean of the squared gradients up to each."""
     x, y = _column("slope")(rounds)
     return x, [total / (i + 1) for i, total in enumerate(accumulate(y))]
 
@@ -164,7 +166,7 @@ def _heatmap(runs: Sequence[Run]) -> Figure | None:
         for j, heterogeneity in enumerate(columns):
             own = cells.get((strategy, heterogeneity), [])
             known = np.array([[r.auroc] for r in own if not math.isnan(r.auroc)])
-            lost = sum(r.status == "diverged" for r in own)
+            lost = sum(r.status == outcome.DIVERGED for r in own)
             text = f"{lost} diverged" if lost else ""
             if len(known):
                 middle, half = band(known)

@@ -9,9 +9,10 @@ from pathlib import Path
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.summary import interval_text
 from bayfed.metrics.intervals import Interval, paired_interval
-from experiments.study.plots import FITTED, NAMES
+from experiments.study.plots import FITTED, NAMES, mean_slope
 from experiments.study.slopes import Slope, slope
-from experiments.study.table import Point, Run, Site, by
+from experiments.study.table import Point, Run, Site, by, mean_of_known
+from server import outcome
 
 
 def write_summary(folder: Path, name: str) -> Path:
@@ -38,13 +39,10 @@ def fitted(curves: Sequence[Point]) -> Slope | None:
     """Return the slope of the running mean of the squared gradient against rounds, all seeds."""
     x, y = list[float](), list[float]()
     for rounds in by(curves, "seed").values():
-        total = 0.0
-        known = [p for p in rounds if not math.isnan(p.slope)]
-        for i, point in enumerate(known):
-            total += point.slope
-            if point.round:
-                x.append(point.round)
-                y.append(total / (i + 1))
+        for number, mean in zip(*mean_slope(rounds), strict=True):
+            if number:
+                x.append(number)
+                y.append(mean)
     return slope(x, y) if len(set(x)) >= FITTED and min(y) > 0 else None
 
 
@@ -76,7 +74,9 @@ def findings(runs: Sequence[Run], curves: Sequence[Point], sites: Sequence[Site]
     lines = []
     pairs = against(sites, reference)
     for heterogeneity, own in by(runs, "heterogeneity").items():
-        means = {s: _mean([r.auroc for r in rows]) for s, rows in by(own, "strategy").items()}
+        means = {
+            s: mean_of_known([r.auroc for r in rows]) for s, rows in by(own, "strategy").items()
+        }
         known = {s: m for s, m in means.items() if not math.isnan(m)}
         if not known:
             lines.append(f"**{heterogeneity}**: no run has ended well.")
@@ -123,7 +123,7 @@ def _unlike(runs: Sequence[Run]) -> list[str]:
     }
     for name, words in what.items():
         measured = {
-            h: _mean([getattr(run, name) for run in rows])
+            h: mean_of_known([getattr(run, name) for run in rows])
             for h, rows in by(runs, "heterogeneity").items()
         }
         known = {h: value for h, value in measured.items() if not math.isnan(value)}
@@ -138,8 +138,8 @@ def _unhappy(runs: Sequence[Run]) -> list[str]:
 
 
 def _counts(runs: Sequence[Run]) -> list[str]:
-    ended = sum(run.status == "completed" for run in runs)
-    diverged = sum(run.status == "diverged" for run in runs)
+    ended = sum(run.status == outcome.COMPLETED for run in runs)
+    diverged = sum(run.status == outcome.DIVERGED for run in runs)
     strategies, others = (list(by(runs, name)) for name in ("strategy", "heterogeneity"))
     seeds = len({run.seed for run in runs})
     minutes = sum(run.seconds for run in runs) / 60
@@ -159,7 +159,7 @@ def _table(runs: Sequence[Run], curves: Sequence[Point], sites: Sequence[Site]) 
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (strategy, heterogeneity), own in by(runs, "strategy", "heterogeneity").items():
-        ended = [run for run in own if run.status == "completed"]
+        ended = [run for run in own if run.status == outcome.COMPLETED]
         pair = pairs.get((strategy, heterogeneity))
         line = fitted(groups.get((strategy, heterogeneity), []))
         cells = [
@@ -179,10 +179,5 @@ def _table(runs: Sequence[Run], curves: Sequence[Point], sites: Sequence[Site]) 
 
 
 def _text(values: Sequence[float], form: str) -> str:
-    mean = _mean(values)
+    mean = mean_of_known(values)
     return "" if math.isnan(mean) else form.format(mean)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan

@@ -20,6 +20,7 @@ from experiments.study import work
 from experiments.study.plan import Plan, check
 from experiments.study.table import tabulate
 from experiments.study.work import Cost
+from server import outcome
 from server.job import Job
 
 PROBE, RUN = "probe", "run"
@@ -123,7 +124,7 @@ def _report(plan: Plan, failed: Mapping[str, str], console: Console) -> Path:
     runs = tabulate(plan.folder, plan.jobs)
     draw_all(plan.folder)
     path = write_summary(plan.folder, plan.name)
-    diverged = [run.cell.name for run in runs if run.status == "diverged"]
+    diverged = [run.cell.name for run in runs if run.status == outcome.DIVERGED]
     if diverged:
         _say(console, f"diverged: {', '.join(diverged)}")
     _say(console, f"summary: {path}")

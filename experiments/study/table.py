@@ -184,8 +184,8 @@ def run_of(cell: Cell, job: Job, found: Sequence[Point], apart: float) -> Run:
         fmean(slopes) if slopes else NAN,
         diagnosed[0].dissimilarity if diagnosed else NAN,
         apart,
-        _mean(p.drift for p in found),
-        _mean(p.cosine for p in found),
+        mean_of_known(p.drift for p in found),
+        mean_of_known(p.cosine for p in found),
         last.megabytes if last else 0.0,
         last.seconds if last else 0.0,
         said.get("reason", ""),
@@ -229,6 +229,7 @@ def _number(line: Mapping[str, Any], name: str) -> float:
     return NAN if value is None else float(value)
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of_known(values: Iterable[float]) -> float:
+    """Return the mean of what is not nan; nan where nothing is known."""
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else NAN

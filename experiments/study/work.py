@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bayfed.config import Experiment
 from bayfed.errors import DivergedError
+from experiments.parallel.task import use_one_thread
 from server import history, outcome
 from server.job import Job
 
@@ -57,7 +58,7 @@ def play(experiment: Experiment, out: Path) -> None:
     from clients.session import close_all
     from experiments.run import train_in_process
 
-    _use_one_thread()
+    use_one_thread()
     shutil.rmtree(out, ignore_errors=True)
     job = Job(experiment, out)
     try:
@@ -90,9 +91,3 @@ def probe(experiment: Experiment) -> Cost:
     trained = last["training_seconds"]
     measuring = max(0.0, last["seconds"] - trained)
     return Cost(max(0.0, first - measuring), min(round_, trained), measuring, peak)
-
-
-def _use_one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
