@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
 from bayfed.errors import DivergedError, FederationError
+from server.pulling import pull
 from strategies.secure.steps import size
 from strategies.wire import ERROR, INFO, Member, config_of, metrics_of
 
@@ -23,8 +24,10 @@ Refusal = Callable[[Message], str | None]
 """Why a reply must not be used, or ``None``."""
 Listener = Callable[[str, int, int], None]
 """Is told the phase, how many have answered, and of how many."""
-SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.5
+SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.1
 """Between two looks for replies."""
+LONGER, LONGEST = 0.05, 0.5
+"""On a network: who has waited for long may wait so much of it longer, up to so many seconds."""
 ENDLESS = ("holds NaN or Inf", "not finite", "not positive definite")
 """How it is said of a client that its numbers have left their range."""
 _RAISED = re.compile(r"<class '[\w.]+'>:<'(.*)'>", re.DOTALL)
@@ -237,17 +240,31 @@ class Exchange:
         self.tell(phase, 0, len(messages))
         waiting = set(self.grid.push_messages(messages)) - {None}
         received: dict[str, Message] = {}
-        deadline = self.clock.now() + patience
-        while self._is_worth_waiting(waiting, bool(messages)) and self.clock.now() < deadline:
-            for reply in self.grid.pull_messages(waiting | self._pending.keys()):
+        began, left = self.clock.now(), patience
+        while self._is_worth_waiting(waiting, bool(messages)):
+            for reply in self._pull(waiting | self._pending.keys(), left):
                 _check_worker(phase, reply)
                 self._receive(reply, received)
             if waiting & received.keys():
                 self.tell(phase, len(received), len(messages))
             waiting -= received.keys()
+            if left <= 0:  # what came during the last wait has been looked for
+                break
             if self._is_worth_waiting(waiting, bool(messages)):
-                self.clock.sleep(self.pause)
+                self._rest(self.clock.now() - began, left)
+            left = began + patience - self.clock.now()
         return received, waiting
+
+    def _pull(self, waiting: set[str], left: float) -> Iterable[Message]:
+        if self.simulated:
+            return self.grid.pull_messages(waiting)
+        return pull(self.grid, waiting, left)
+
+    def _rest(self, waited: float, left: float) -> None:
+        """Wait until the next look, but not beyond the end."""
+        longest = self.pause if self.simulated else LONGEST
+        pause = min(max(self.pause, LONGER * waited), max(self.pause, longest))
+        self.clock.sleep(max(0.0, min(pause, left)))
 
     def _is_worth_waiting(self, waiting: set[str], asked: bool) -> bool:
         """Tell whether a reply is to come; where all are still busy, any of theirs will do."""

@@ -180,6 +180,30 @@ def test_without_a_deadline_a_round_waits(tmp_path: Path) -> None:
     assert all(not line["late"] for line in lines)
 
 
+class Clogged(DelayedGrid):
+    """The first look in a round of training takes until its end, and finds nothing."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        asked = list(messages)
+        self.clogged = any(m.metadata.message_type == "train" for m in asked)
+        return super().push_messages(asked)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        if self.clogged:
+            self.clogged = False
+            self.clock.sleep(2.5)
+            return []
+        return super().pull_messages(message_ids)
+
+
+def test_what_came_in_time_is_taken_though_another_reply_was_waited_for(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"timeout": 60.0, "deadline": 2.0}
+    job = Job(fakes.experiment(**settings), tmp_path)
+    fakes.play(job, Clogged(fakes.app, fakes.SITES, lambda _: 1.0))
+    assert refused(job) == {}
+    assert all(not line["late"] for line in history.read(job.history))
+
+
 def test_a_message_that_is_never_answered_is_given_up(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"rounds": 12, "quorum": 0.5, "timeout": 6.0, "deadline": 2.0}
     job = Job(fakes.experiment(**settings), tmp_path, measures=False)
