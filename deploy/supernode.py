@@ -1,7 +1,7 @@
 """Flower's SuperNode, which ends where Flower's leaves a process behind that does nothing.
 
-Its loop ends at an error that it does not try again: a certificate that has expired, a byte that
-was damaged on the way, an error inside the SuperLink. The thread that serves the node's other
+Its loop ends at an error that it does not try again: a certificate that has expired, an error
+inside the SuperLink. The thread that serves the node's other
 program then keeps the process alive, and nobody starts it again. Nor does anybody where the thread
 of the heartbeats ends: the node goes on asking, and the SuperLink takes it for gone.
 """
@@ -16,9 +16,12 @@ from typing import NoReturn
 
 from flwr.supernode.cli import flower_supernode
 
+from deploy.damaged import try_again
+
 
 def main() -> None:
     """Run a SuperNode until it, or one of its threads, has ended."""
+    try_again()
     threading.excepthook = lambda failed: _end(failed.exc_value)
     try:
         flower_supernode()
