@@ -38,10 +38,16 @@ FORMS = {
     "drawn 10 %, 8 bits": ("uplink.keep=0.1", "uplink.bits=8", "uplink.select=random"),
     "1 bit up, 8 down": ("uplink.bits=1", "downlink.bits=8"),
     "1 bit up, 4 down": ("uplink.bits=1", "downlink.bits=4"),
+    "1 bit up, 2 down": ("uplink.bits=1", "downlink.bits=2"),
+    "1 bit up, 1 down": ("uplink.bits=1", "downlink.bits=1"),
+    "2 bits up, 1 down": ("uplink.bits=2", "downlink.bits=1"),
+    "8 bits up, 1 down": ("uplink.bits=8", "downlink.bits=1"),
     "largest 5 %, 8 bits up, 2 down": ("uplink.keep=0.05", "uplink.bits=8", "downlink.bits=2"),
 }
 """What travels, as settings of the federation."""
 GOAL_BYTES, GOAL_LOSS, GOAL_SHARE = 50_000, 0.005, 0.02
+AIM_DOWN = 4_500
+"""Bytes a client and round from the server: for the sites of the reference, 2 % of their files."""
 
 
 def main(
@@ -64,7 +70,10 @@ def main(
     pixels, files = _images(jobs["32 bits"])
     shares = (len(reference) / pixels, len(reference) / files)
     rows = [_cells(form, job, reference, shares) for form, job in jobs.items()]
-    columns = ("AUROC", "difference, 95 %", "kB up", "kB down", "% of pixels", "% of files")
+    columns = (
+        "AUROC", "difference, 95 %", "kB up", "kB down", "down with evaluations", "% of pixels",
+        "% of files",
+    )  # fmt: skip
     print_table(console, "kB a client and round; uplink of all rounds", ("form", *columns), rows)
     console.print(f"images: {pixels / 1e6:.0f} MB decoded, {files / 1e6:.0f} MB in files")
     for form, job in jobs.items():
@@ -95,6 +104,13 @@ def _bytes(job: Job) -> tuple[float, float, float]:
     return up, down, up * len(lines)
 
 
+def _down(job: Job, clients: int) -> float:
+    """Return what a client is sent a round where evaluations are counted with the rounds."""
+    lines = history.read(job.history)
+    sent: int = sum(line["bytes_down"] for line in lines)
+    return sent / clients / sum(bool(line["round"]) for line in lines)
+
+
 def _images(job: Job) -> tuple[int, int]:
     """Return the bytes of the sites' images: decoded to 8-bit RGB, and as they are stored."""
     pictures = [p for s in load_sites(job.experiment.data, job.experiment.seed) for p in s.images]
@@ -109,16 +125,18 @@ def _cells(
     found = _sites(job)
     up, down, total = _bytes(job)
     shown = "" if form == "32 bits" else interval_text(paired_interval(reference, found), digits=4)
+    sent = (f"{size / 1000:.1f}" for size in (up, down, _down(job, len(found))))
     parts = (f"{100 * share * total:.2f}" for share in shares)
-    return form, f"{_mean(found):.4f}", shown, f"{up / 1000:.1f}", f"{down / 1000:.1f}", *parts
+    return form, f"{_mean(found):.4f}", shown, *sent, *parts
 
 
 def _print_goals(
     console: Console, form: str, job: Job, reference: dict[str, list[float]], share: float
 ) -> None:
-    up, _, total = _bytes(job)
+    up, down, total = _bytes(job)
     goals = (
         goal(up / 1000, GOAL_BYTES / 1000, "kB", digits=1),
+        goal(down / 1000, AIM_DOWN / 1000, "kB down", digits=1),
         goal(_mean(reference) - _mean(_sites(job)), GOAL_LOSS, "AUROC lost", digits=4),
         goal(100 * total * share, 100 * GOAL_SHARE, "% of the pixels", digits=2),
     )
