@@ -59,7 +59,8 @@ def test_kinds_are_compared(
     write_sites(SITES, tmp_path / "sites")
     settings = [
         "data.source=folders", "data.layout=mvtec", f"backbone.name={toys.TIMM}",
-        "backbone.trainable=head", "backbone.stages=[1, 2]", "federation.rounds=1", "store.dtype=float32",
+        "backbone.trainable=head", "backbone.stages=[1, 2]", "federation.rounds=1",
+        "store.dtype=float32",
     ]  # fmt: skip
     unlike.main(
         tmp_path / "sites", toys.weights_file(tmp_path / "w.safetensors"), tmp_path / "out",
