@@ -111,7 +111,7 @@ class Factory:
     def initial(self) -> Params:
         """Return the meta-parameters of round 0 as this machine makes them, without statistics."""
         made = self.method.initial(self._experiment.seed)
-        return {name: value.cpu() for name, value in made.items()}
+        return {name: value.detach().cpu() for name, value in made.items()}
 
     def describe(self) -> dict[str, float | int | str]:
         """Return what the factory holds, in numbers."""
