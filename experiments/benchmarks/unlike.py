@@ -130,11 +130,14 @@ def _cells(kind: str, found: Found, alike: Found, group: Sequence[str]) -> tuple
     )
     own = {site: found.alone[site] for site in group if site in found.alone}
     means = (f"{fmean(map(fmean, draws.values())):.4f}" for draws in (control, trained))
-    gains = [
-        interval_text(paired_interval(before, trained), digits=4) if before else ""
-        for before in (control, own, reference)
-    ]
-    return (kind, *means, *gains)
+    return (kind, *means, *(_gain(before, trained) for before in (control, own, reference)))
+
+
+def _gain(before: Draws, after: Draws) -> str:
+    if not before:
+        return ""
+    found = paired_interval(before, after)
+    return f"{found.mean:+.4f} ({interval_text(found, digits=4)})"
 
 
 if __name__ == "__main__":
