@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from bayfed.errors import BayfedError, one_line
+from bayfed.evaluation.checkpoint import digest
 from clients import diagnosis, secure
 from clients.local import simulated
 from clients.memory import Memory
@@ -21,6 +22,7 @@ from strategies.algorithm import Reply, Sent
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import receive
+from strategies.held import given
 from strategies.privacy.clients import ClientLevel
 from strategies.privacy.images import ImageLevel
 from strategies.secure.averaging import summand
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from clients.factory import Factory
 
 log = logging.getLogger("bayfed.client")
-UPLINK, DOWNLINK, OWN = "uplink", "downlink", "own"
+UPLINK, DOWNLINK, SHOWN, OWN = "uplink", "downlink", "shown", "own"
 """Where the memories of a client's parts stand."""
 app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
@@ -98,6 +100,8 @@ def describe(message: Message, context: Context) -> Message:
             "simulated": simulated(),
             "partitions": int(context.node_config.get("num-partitions", 0)),
         }
+        if session.experiment.federation.downlink.lossy:
+            info["initial"] = digest(factory.initial())
         return RecordDict({INFO: ConfigRecord({**info})})
 
     return answer(message, context, work)
@@ -157,9 +161,9 @@ def diagnose(message: Message, context: Context) -> Message:
     """Return the additive sums behind the exact meta-objective and its gradient."""
 
     def work(session: Session, message: Message) -> RecordDict:
-        experiment = session.experiment
+        experiment, theta = session.experiment, shown(session, message, context)
         found = diagnosis.diagnose(
-            session.factory(), arrays_of(message), experiment.method.rates, experiment.federation
+            session.factory(), theta, experiment.method.rates, experiment.federation
         )
         return secure.added(session, context, message, found)
 
@@ -178,7 +182,7 @@ def train(message: Message, context: Context) -> Message:
 
 def trained(session: Session, factory: Factory, message: Message, context: Context) -> RecordDict:
     """Return the update of one round of ``factory`` as it leaves the client."""
-    asked = received(session, message, context)
+    asked = received(session, message, context, factory.initial)
     return leaving(asked, factory.name, computed(asked, factory))
 
 
@@ -204,12 +208,18 @@ class Asked:
         return Memory(self.context, self.session.client)
 
 
-def received(session: Session, message: Message, context: Context) -> Asked:
-    """Return what comes before the update of a client: what it has been sent."""
+def received(
+    session: Session, message: Message, context: Context, initial: Callable[[], Params]
+) -> Asked:
+    """Return what comes before the update of a client: what it has been sent.
+
+    ``initial`` makes the parameters of round 0.
+    """
     secure.check_open(session, context)
     experiment, memory = session.experiment, Memory(context, session.client)
     bits, rates = experiment.federation.downlink.bits, experiment.method.rates
-    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, rates, session.round)
+    held = memory[SHOWN], initial
+    theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, rates, session.round, held)
     sent = Sent(theta, arrays_of(message, EXTRAS), steps_of(message))
     return Asked(session, message, context, sent)
 
@@ -249,8 +259,17 @@ def leaving(asked: Asked, name: str, update: Reply) -> RecordDict:
 
 def evaluated(session: Session, message: Message, context: Context) -> Params:
     """Return what the client works with where the server sent the parameters in ``message``."""
-    own = Memory(context, session.client)[OWN]
-    return algorithm_of(session.experiment).personal(arrays_of(message), own)
+    theta, own = shown(session, message, context), Memory(context, session.client)[OWN]
+    return algorithm_of(session.experiment).personal(theta, own)
+
+
+def shown(session: Session, message: Message, context: Context) -> Params:
+    """Return the parameters that ``message`` is about; where they may come again, keep them."""
+    memory = Memory(context, session.client)
+    theta = given(message, memory[SHOWN], session.factory().initial)
+    if session.experiment.federation.downlink.lossy:
+        memory[SHOWN] = theta
+    return theta
 
 
 @app.evaluate()

@@ -46,7 +46,7 @@ class _Turn:
         try:
             session = read(self.message, self.context)
             self.task = opened(session)
-            self.asked = received(session, self.message, self.context)
+            self.asked = received(session, self.message, self.context, self.task.initial)
         except Exception as error:
             self.error = error
         self.seconds += time.perf_counter() - started

@@ -108,6 +108,11 @@ class Factory:
         holdings = [Holding(p, system.store.open(_pictures(experiment, system, p))) for p in held]
         return cls(experiment, spec, train_sites, system, tuple(holdings))
 
+    def initial(self) -> Params:
+        """Return the meta-parameters of round 0 as this machine makes them, without statistics."""
+        made = self.method.initial(self._experiment.seed)
+        return {name: value.detach().cpu() for name, value in made.items()}
+
     def describe(self) -> dict[str, float | int | str]:
         """Return what the factory holds, in numbers."""
         pools = [holding.pools for holding in self._holdings]

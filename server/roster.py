@@ -155,7 +155,8 @@ def _member(asked: Member, reply: Message) -> Member:
     held_out = info.get("held_out", [])
     names = tuple(map(str, held_out)) if isinstance(held_out, list) else ()
     name = str(info["name"])[:100].replace("/", "_")  # it names tensors in a checkpoint
-    return Member(client, name, asked.node, trains, names)
+    initial = str(info.get("initial", ""))[:64]
+    return Member(client, name, asked.node, trains, names, initial)
 
 
 def _partitions(reply: Message) -> int:

@@ -45,7 +45,6 @@ from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params
 from strategies.uplink import Uplink
 from strategies.wire import (
-    ARRAYS,
     CALIBRATION,
     CODE,
     Member,
@@ -109,6 +108,7 @@ class Federation:
         self.trackers: list[Tracker] = []
         self.apart: dict[str, float] = {}
         self.strategy = self._strategy()
+        self.held = self.strategy.downlink.held
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
 
@@ -362,8 +362,9 @@ class Federation:
         if not every or (number % every and not last):
             return {}, []
         theta, members = pack(self.strategy.shared.value), [m for m in self.members if m.trains]
-        asked = [(member, {ARRAYS: theta}) for member in members]
+        asked = [(member, self.held.records(member, theta)) for member in members]
         found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked)
+        self.held.answered(found.exchanges[-1].good, theta)
         return diagnosed(found), found.exchanges
 
     def _evaluate(self, number: int, arm: str) -> Measured:
@@ -375,6 +376,7 @@ class Federation:
             message.content[CALIBRATION] = shared
         asked = list(zip(self.members, messages, strict=True))
         replies = self._ask(f"evaluation of round {number}", asked, results.refusal)
+        self.held.answered(replies.good, arrays)
         rows = results.collect(replies, self.job.out.name, arm, number)
         return Measured(calibration, rows, [*exchanges, replies])
 
@@ -387,8 +389,9 @@ class Federation:
         members = [member for member in self.members if member.trains]
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
-            asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
+            asked = [(m, {**self.held.records(m, theta(m)), CALIBRATION: shared}) for m in members]
             found = self._query("query.calibrate", name, number, asked)
+            self.held.answered(found.exchanges[-1].good, arrays)
             pooled |= found.tensors
             exchanges += found.exchanges
         return pooled, exchanges

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from flwr.app import ArrayRecord, Message
@@ -11,11 +11,12 @@ from bayfed.errors import FederationError
 from bayfed.seeds import stream
 from strategies.coding import quantise, restore
 from strategies.flat import cut, flat, sizes
+from strategies.held import Held, given
 from strategies.outer import split
 from strategies.schema import mismatch
 from strategies.server_optimizers import moved_of
 from strategies.task import Params
-from strategies.wire import ARRAYS, CHANGE, Member, arrays_of, pack
+from strategies.wire import CHANGE, Member, arrays_of, pack
 
 BASE, ROUND = "base/", "round"
 
@@ -28,7 +29,8 @@ class Downlink:
     :math:`\theta_t` are the server's parameters and :math:`\tilde\theta_t` those that every client
     of round t trains from. What Q rounds away is part of the next change, so it does not add up.
     A client that did not answer in round t - 1 is sent :math:`\tilde\theta_t` itself, which is the
-    same to the last bit.
+    same to the last bit, or its digest where it has that (:class:`~strategies.held.Held`), as
+    in the first round.
 
     Source: Tang et al., DoubleSqueeze, 2019, Algorithm 1, server side.
 
@@ -45,7 +47,9 @@ class Downlink:
         self._base: Params = {}
         self._change: Params = {}
         self._round = 0
-        self._holders: set[str] = set()
+        self._asked: dict[str, int] = {}
+        self._holders: dict[str, int] = {}
+        self.held = Held(bits < 32)
 
     @property
     def memory(self) -> Params:
@@ -54,7 +58,7 @@ class Downlink:
 
     def restore(self, memory: Params) -> None:
         """Go on where :attr:`memory` was; nobody is taken to have anything."""
-        self._base, self._holders = split(memory, BASE)[0], set()
+        self._base, self._holders = split(memory, BASE)[0], {}
 
     def prepare(self, theta: Params, number: int) -> Params:
         """Return what the clients of round ``number`` train from."""
@@ -62,7 +66,7 @@ class Downlink:
             return theta
         if not self._base:
             self._base, self._change = dict(theta), {}
-            self._round, self._holders = number, set()
+            self._round, self._holders = number, {}
             return self._base
         moved = moved_of(theta, self._rates)
         vector = flat(moved) - flat({name: self._base[name] for name in moved})
@@ -75,23 +79,41 @@ class Downlink:
 
     def records(self, member: Member, full: ArrayRecord) -> dict[str, ArrayRecord]:
         """Return what ``member`` is sent: ``full``, or the change where it has the last ones."""
-        known = self._change and member.name in self._holders
-        return {CHANGE: pack(self._change)} if known else {ARRAYS: full}
+        self._asked[member.name] = member.node
+        if self._change and self._holders.get(member.name) == member.node:
+            return {CHANGE: pack(self._change)}
+        return self.held.records(member, full)
 
     def answered(self, names: set[str]) -> None:
-        """Take note of who has answered the round, and hence has its parameters."""
-        self._holders = names
+        """Take note of who has answered the round, and hence has its parameters.
+
+        A node that is started anew afterwards has nothing.
+        """
+        self._holders = {name: node for name, node in self._asked.items() if name in names}
 
 
 def receive(
-    message: Message, memory: Params, bits: int, rates: Mapping[str, float], number: int
+    message: Message,
+    memory: Params,
+    bits: int,
+    rates: Mapping[str, float],
+    number: int,
+    held: tuple[Params, Callable[[], Params]] = ({}, dict),
 ) -> tuple[Params, Params]:
     """Return the parameters behind ``message`` and what the client keeps for the next one.
+
+    Args:
+        message: To the client.
+        memory: What it kept.
+        bits: Of a coordinate of a change.
+        rates: As the server's.
+        number: Of the round.
+        held: What :func:`~strategies.held.given` takes besides.
 
     Raises:
         FederationError: they are a change of parameters that the client does not have.
     """
-    theta = arrays_of(message)
+    theta = given(message, *held)
     if change := arrays_of(message, CHANGE):
         base, other = split(memory, BASE)
         known = int(other.get(ROUND, torch.tensor(-1)))

@@ -183,7 +183,10 @@ class MetaFedAvg(FedAvg):
         """Return one message for each client."""
         learned = self.evaluated(arrays)
         members = self.everyone(server_round)
-        return [instruction(m, "evaluate", {ARRAYS: learned(m)}, config) for m in members]
+        return [
+            instruction(m, "evaluate", self.downlink.held.records(m, learned(m)), config)
+            for m in members
+        ]
 
     def evaluated(self, arrays: ArrayRecord) -> Callable[[Member], ArrayRecord]:
         """Return what a member is evaluated with; ``arrays`` is for those without a residual."""

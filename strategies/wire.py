@@ -16,9 +16,10 @@ from strategies.task import Params
 
 CODE = ("bayfed", "clients", "strategies")
 """The packages that server and clients must hold in the same version."""
-ARRAYS, CHANGE, EXTRAS, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
+ARRAYS, CHANGE, HELD, EXTRAS, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
     "arrays",
     "change",
+    "held",
     "extras",
     "calibration",
     "metrics",
@@ -49,6 +50,8 @@ class Member:
     trains: bool = True
     held_out: tuple[str, ...] = ()
     """The names in ``protocol.holdout`` that it knows."""
+    initial: str = ""
+    """Digest of the parameters of round 0 as it makes them; empty = it has not told."""
 
 
 Cohort = Callable[[int], Sequence[Member]]

@@ -51,6 +51,9 @@ class ToyFactory:
     def trains(self) -> bool:
         return self.client != SITES - 1
 
+    def initial(self) -> Params:
+        return {"w": torch.zeros(3), "b": torch.zeros(2)}
+
     def describe(self) -> dict[str, Any]:
         return {"sites": 1, "train_good": 10}
 

@@ -51,7 +51,13 @@ class Downlink(Settings):
     """What the server makes of the meta-parameters before it sends them."""
 
     bits: Bits = 32
-    """Of a coordinate of what has changed since the client was last sent some."""
+    """Of a coordinate of what has changed since the client was last sent some; below 32, parameters
+    that a client has already are not sent to it again, but named by their digest."""
+
+    @property
+    def lossy(self) -> bool:
+        """Whether less is sent than there is."""
+        return self.bits < 32
 
 
 class Defence(Settings):

@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.bandwidth --data DIR --weights FILE --out DIR
 
-Every form trains from the same start on the same episodes; only what travels differs.
+Every form trains from the same start on the same episodes; only what travels differs. Two trainings
+that differ in a rounding end as far apart as forms do, so that several seeds are worth their time.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ FORMS = {
     "drawn 10 %, 8 bits": ("uplink.keep=0.1", "uplink.bits=8", "uplink.select=random"),
     "1 bit up, 8 down": ("uplink.bits=1", "downlink.bits=8"),
     "1 bit up, 4 down": ("uplink.bits=1", "downlink.bits=4"),
+    "1 bit up, 2 down": ("uplink.bits=1", "downlink.bits=2"),
+    "1 bit up, 1 down": ("uplink.bits=1", "downlink.bits=1"),
+    "2 bits up, 1 down": ("uplink.bits=2", "downlink.bits=1"),
+    "8 bits up, 1 down": ("uplink.bits=8", "downlink.bits=1"),
     "largest 5 %, 8 bits up, 2 down": ("uplink.keep=0.05", "uplink.bits=8", "downlink.bits=2"),
 }
 """What travels, as settings of the federation."""
 GOAL_BYTES, GOAL_LOSS, GOAL_SHARE = 50_000, 0.005, 0.02
+AIM_DOWN = 4_500
+"""Bytes a client and round from the server: for the sites of the reference, 2 % of their files."""
 
 
 def main(
@@ -51,6 +58,7 @@ def main(
     experiment: Annotated[str, typer.Option(help="YAML file or bundled name.")] = "sites",
     settings: Overrides = None,
     forms: Annotated[str, typer.Option(help="Some of the forms, separated by semicolons.")] = "",
+    seeds: Annotated[str, typer.Option(help="A training each, separated by commas.")] = "0",
 ) -> None:
     """Measure accuracy and bytes of every form."""
     console = wide_console()
@@ -58,41 +66,54 @@ def main(
     chosen = [form.strip() for form in forms.split(";")] if forms else list(FORMS)
     common = [f"data.root={data}", f"backbone.weights={weights}", *(settings or [])]
     jobs = {
-        form: _run(experiment, common, out, form) for form in dict.fromkeys(["32 bits", *chosen])
+        form: [_run(experiment, common, out, form, int(seed)) for seed in seeds.split(",")]
+        for form in dict.fromkeys(["32 bits", *chosen])
     }
     reference = _sites(jobs["32 bits"])
-    pixels, files = _images(jobs["32 bits"])
+    pixels, files = _images(jobs["32 bits"][0])
     shares = (len(reference) / pixels, len(reference) / files)
     rows = [_cells(form, job, reference, shares) for form, job in jobs.items()]
-    columns = ("AUROC", "difference, 95 %", "kB up", "kB down", "% of pixels", "% of files")
+    columns = (
+        "AUROC", "difference, 95 %", "kB up", "kB down", "down with evaluations", "% of pixels",
+        "% of files",
+    )  # fmt: skip
     print_table(console, "kB a client and round; uplink of all rounds", ("form", *columns), rows)
     console.print(f"images: {pixels / 1e6:.0f} MB decoded, {files / 1e6:.0f} MB in files")
     for form, job in jobs.items():
         _print_goals(console, form, job, reference, shares[0])
 
 
-def _run(experiment: str, common: Sequence[str], out: Path, form: str) -> Job:
-    words = [f"federation.{word}" for word in FORMS[form]]
-    folder = out / form.replace(" ", "-").replace(",", "").replace("%", "percent")
+def _run(experiment: str, common: Sequence[str], out: Path, form: str, seed: int) -> Job:
+    words = [f"seed={seed}", *(f"federation.{word}" for word in FORMS[form])]
+    folder = out / f"seed-{seed}" / form.replace(" ", "-").replace(",", "").replace("%", "percent")
     return kept_run(experiment, [*common, *words], folder)
 
 
-def _sites(job: Job) -> dict[str, list[float]]:
-    return draws_by_site(last_round(read_rows(job.results), TRAINED))
+def _sites(jobs: Sequence[Job]) -> dict[str, list[float]]:
+    """Return the draws of every site, those of all trainings together."""
+    rows = [row for job in jobs for row in last_round(read_rows(job.results), TRAINED)]
+    return draws_by_site(rows)
 
 
 def _mean(sites: dict[str, list[float]]) -> float:
     return fmean(fmean(draws) for draws in sites.values())
 
 
-def _bytes(job: Job) -> tuple[float, float, float]:
+def _bytes(jobs: Sequence[Job]) -> tuple[float, float, float]:
     """Return what a client sends and is sent in a round of training, and sends in all of them."""
-    lines = [line for line in history.read(job.history) if line["round"]]
+    lines = [line for job in jobs for line in history.read(job.history) if line["round"]]
     alone = [line for line in lines if line["mean_image_auroc"] is None]
     up, down = (
         fmean(line[key] / line["replies"] for line in alone) for key in ("bytes_up", "bytes_down")
     )
-    return up, down, up * len(lines)
+    return up, down, up * len(lines) / len(jobs)
+
+
+def _down(jobs: Sequence[Job], clients: int) -> float:
+    """Return what a client is sent a round where evaluations are counted with the rounds."""
+    lines = [line for job in jobs for line in history.read(job.history)]
+    sent: int = sum(line["bytes_down"] for line in lines)
+    return sent / clients / sum(bool(line["round"]) for line in lines)
 
 
 def _images(job: Job) -> tuple[int, int]:
@@ -104,22 +125,31 @@ def _images(job: Job) -> tuple[int, int]:
 
 
 def _cells(
-    form: str, job: Job, reference: dict[str, list[float]], shares: tuple[float, float]
+    form: str,
+    jobs: Sequence[Job],
+    reference: dict[str, list[float]],
+    shares: tuple[float, float],
 ) -> tuple[str, ...]:
-    found = _sites(job)
-    up, down, total = _bytes(job)
+    found = _sites(jobs)
+    up, down, total = _bytes(jobs)
     shown = "" if form == "32 bits" else interval_text(paired_interval(reference, found), digits=4)
+    sent = (f"{size / 1000:.1f}" for size in (up, down, _down(jobs, len(found))))
     parts = (f"{100 * share * total:.2f}" for share in shares)
-    return form, f"{_mean(found):.4f}", shown, f"{up / 1000:.1f}", f"{down / 1000:.1f}", *parts
+    return form, f"{_mean(found):.4f}", shown, *sent, *parts
 
 
 def _print_goals(
-    console: Console, form: str, job: Job, reference: dict[str, list[float]], share: float
+    console: Console,
+    form: str,
+    jobs: Sequence[Job],
+    reference: dict[str, list[float]],
+    share: float,
 ) -> None:
-    up, _, total = _bytes(job)
+    up, down, total = _bytes(jobs)
     goals = (
         goal(up / 1000, GOAL_BYTES / 1000, "kB", digits=1),
-        goal(_mean(reference) - _mean(_sites(job)), GOAL_LOSS, "AUROC lost", digits=4),
+        goal(down / 1000, AIM_DOWN / 1000, "kB down", digits=1),
+        goal(_mean(reference) - _mean(_sites(jobs)), GOAL_LOSS, "AUROC lost", digits=4),
         goal(100 * total * share, 100 * GOAL_SHARE, "% of the pixels", digits=2),
     )
     missed = [text for text in goals if text.endswith("missed")]

@@ -64,13 +64,17 @@ class SmallTask:
     trains = True
 
     def __init__(self, problem: Small, client: int) -> None:
-        self.name = f"client{client:05d}"
+        self.name, self._start = f"client{client:05d}", problem.start
         inputs, classes = problem.data(client)
         size = problem.batch
         parts = zip(
             *(torch.split(torch.from_numpy(part), size) for part in (inputs, classes)), strict=True
         )
         self._batches = [Batch(*part) for part in parts]
+
+    def initial(self) -> Params:
+        """Return the parameters of round 0."""
+        return {name: torch.from_numpy(value) for name, value in self._start().items()}
 
     def batch(self, round: int, step: int) -> Batch:  # noqa: A002
         """Return the examples of a step, the same in every round."""

@@ -55,7 +55,10 @@ def test_batched_clients_learn_what_they_learn_one_by_one(tmp_path: Path, federa
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-@pytest.mark.parametrize("federation", [{"uplink": {"bits": 4}}, {"secure": {"clip": 10.0}}])
+@pytest.mark.parametrize(
+    "federation",
+    [{"uplink": {"bits": 4}}, {"downlink": {"bits": 4}}, {"secure": {"clip": 10.0}}],
+)
 def test_batched_updates_leave_in_the_same_form(tmp_path: Path, federation: Any) -> None:
     lines = [
         trained(settings(backend, tmp_path, **federation), tmp_path / backend)[1]

@@ -397,3 +397,11 @@ def test_mirrored_supports_are_stored_drawn_and_scored(make):
     assert torch.isfinite(loss)
     assert {row["variant"] for row in mirrored.evaluate(params, {})} == {mirrored.method.variant}
     assert "mirrored" in (mirrored.method.variant or "")
+
+
+@pytest.mark.parametrize("prior", [{}, {"init": "empirical-bayes"}])
+def test_a_client_makes_the_first_parameters_as_the_server_does(make, prior):
+    experiment = make(method={"prior": prior})
+    own, servers = factory(experiment).initial(), initial_parameters(experiment, None)
+    assert own.keys() == servers.keys()
+    assert all(torch.equal(own[name], servers[name]) for name in own)

@@ -108,6 +108,18 @@ def test_what_no_node_can_see_the_server_checks(
         play([sites / BOLT, sites / METAL], tmp_path, holdout)
 
 
+def test_nodes_make_the_first_parameters_themselves(sites: Path, tmp_path: Path) -> None:
+    experiment = toys.experiment(
+        data={"source": "folders", "root": "/server", "pasted": {"per_site": 4}},
+        federation={"rounds": 1, "downlink": {"bits": 8}},
+    )
+    job = Job(experiment, tmp_path / "run", measures=False)
+    serve(Nodes([sites / BOLT, sites / METAL], tmp_path / "store"), job, problem)
+    last = json.loads(job.history.read_text().splitlines()[-1])
+    assert last["replies"] == 2
+    assert last["bytes_down"] < 2 * 200 < last["bytes_up"]
+
+
 def test_a_node_says_with_how_many_threads_it_computes(
     sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
