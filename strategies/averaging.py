@@ -37,8 +37,8 @@ class Averaging:
         A mean gradient weighs as the K B episodes behind it. theta - theta_c is as long as its K
         steps already, so it weighs B: with K B a client would count by the square of its steps.
 
-        >>> Averaging("gradient", episodes=2).weight(3), Averaging("parameters", episodes=2).weight(3)
-        (6, 2)
+        >>> [Averaging(kind, episodes=2).weight(3) for kind in ("gradient", "parameters")]
+        [6, 2]
         """
         return steps * self.episodes if self.aggregate == "gradient" else self.episodes
 

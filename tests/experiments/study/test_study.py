@@ -19,9 +19,8 @@ from bayfed.errors import ConfigError, DataError, FederationError
 from experiments.study import figures, work
 from experiments.study.plan import Plan, check, plan
 from experiments.study.plots import NAMES, band
-from experiments.study.report import against, findings, fitted
 from experiments.study.run import run
-from experiments.study.table import Point, Run, Site
+from experiments.study.table import Point, Run
 from experiments.study.work import Cost
 from tests import fakes
 
@@ -92,7 +91,8 @@ def test_a_study_leaves_tables_figures_and_words(tmp_path: Path) -> None:
     assert [math.isnan(p.auroc) for p in one] == [False, True, False, True, False]
     assert all(a.megabytes < b.megabytes for a, b in pairwise(one))
     text = (asked.folder / "summary.md").read_text()
-    assert "wild-equal-0 diverged: " in text
+    assert "**wild under equal** diverged with 2 of 2 seeds (0, 1): " in text
+    assert "not ranked, for a seed is missing: wild" in text
     assert "8 completed, 4 diverged, 0 failed" in text
     assert all((asked.folder / f"{name}.png").exists() for name in NAMES)
 
@@ -213,34 +213,3 @@ def test_a_band_is_students_interval() -> None:
     low, high = stats.t.interval(0.95, 2, loc=4, scale=stats.sem(values[:, 0]))
     assert (mean[0] - half[0], mean[0] + half[0]) == pytest.approx((low, high))
     assert half[1] == 0
-
-
-def test_strategies_are_compared_on_the_sites_and_seeds_that_both_have() -> None:
-    def site(strategy: str, seed: int, name: str, auroc: float) -> Site:
-        return Site(strategy, "h", seed, name, 0.5, auroc)
-
-    rows = [site("a", seed, n, 0.6) for seed in (0, 1) for n in ("x", "y", "z")]
-    rows += [site("b", 0, "x", 0.8), site("b", 0, "y", 0.7), site("b", 0, "z", 0.6)]
-    found = against(rows, "a")["b", "h"]
-    assert (found.mean, found.n) == (pytest.approx(0.1), 3)
-
-
-def test_slopes_and_words_are_those_of_the_curves() -> None:
-    nan = math.nan
-
-    def point(seed: int, number: int, slope: float) -> Point:
-        return Point("a", "h", seed, number, nan, nan, slope, 2.0, nan, nan, nan, nan, nan, 0, 0)
-
-    # The mean of slopes up to round t is 1 / sqrt(t) where the slope itself is its difference.
-    curves = [point(0, 0, nan)] + [
-        point(0, t, math.sqrt(t) - math.sqrt(t - 1)) for t in range(1, 30)
-    ]
-    line = fitted(curves)
-    assert line is not None
-    assert line.value == pytest.approx(-0.5, abs=1e-9)
-    runs = [
-        Run("a", "h", 0, "completed", 9, 0.5, 0.7, nan, nan, nan, nan, 2.0, nan, nan, nan, 1, 1, "")
-    ]
-    said = findings(runs, curves, [])
-    assert said[0] == "**h**: a ends highest, AUROC 0.7000."
-    assert "for 1 of 1 pairs: a under h (-0.50" in said[1]
