@@ -307,7 +307,7 @@ def test_private_parts_fit_their_client_and_are_not_sent(aggregate: Any) -> None
     assert shared["shared.w"].item() == pytest.approx(0.0, abs=1e-4)
     assert shared["norm.w"].item() == 0.5
     assert [own[c]["private/norm.w"].item() for c in tasks] == pytest.approx([-3.0, 7.0], abs=1e-4)
-    with pytest.raises(ConfigError, match="'head'"):
+    with pytest.raises(ConfigError, match="'head'; their names begin with norm, shared"):
         Private(base, ["head"]).start(theta)
 
 

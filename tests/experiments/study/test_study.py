@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from rich.console import Console
 from scipy import stats
 
 from bayfed.config.study import Cell
-from bayfed.errors import ConfigError, DataError, FederationError
+from bayfed.errors import BayfedError, ConfigError, DataError, FederationError
 from experiments.study import figures, work
+from experiments.study.estimate import cost_of, probed_pairs
 from experiments.study.plan import Plan, check, plan
 from experiments.study.plots import NAMES, band
 from experiments.study.run import run
@@ -164,6 +167,47 @@ def test_a_run_costs_its_start_its_rounds_and_its_measurements() -> None:
     settings = {"rounds": 20, "diagnostics": {"every": 5}}
     cost = Cost(start=3.0, round=2.0, measuring=10.0, peak=1)
     assert cost.seconds(fakes.experiment(**settings)) == 3 + 20 * 2 + 11 * 10  # evaluated every 2nd
+
+
+def test_a_heterogeneity_that_costs_more_is_estimated_so() -> None:
+    grid = [Cell(s, h, 0) for h in ("few", "many") for s in ("a", "b")]
+    cheap, dear = Cost(1, 2, 3, 10), Cost(1, 8, 3, 30)
+    costs = {("a", "few"): cheap, ("b", "few"): Cost(2, 4, 3, 20), ("a", "many"): dear}
+    assert list(probed_pairs(grid)) == list(costs)
+    assert cost_of(Cell("a", "many", 7), costs) == dear
+    assert cost_of(Cell("b", "many", 0), costs) == Cost(2, 16, 3, 30)
+
+
+def test_what_does_not_follow_from_others_is_probed_itself() -> None:
+    left = [Cell("a", "few", 2), Cell("b", "many", 2)]
+    assert list(probed_pairs(left)) == [("a", "few"), ("b", "many")]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probed(_: Any) -> None:
+        raise AssertionError("a probe has begun")
+
+    monkeypatch.setattr("experiments.study.work.probe", probed)
+    asked = planned(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BayfedError, match="file"):
+        play(replace(asked, folder=tmp_path / "file" / "out"))
+
+
+@pytest.mark.parametrize("name", ["study.csv", "curves.csv"])
+def test_a_missing_table_is_named_by_the_command_that_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if name == "curves.csv":
+        Run.write(tmp_path, [])
+    with pytest.raises(typer.Exit):
+        figures.main(tmp_path)
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said
+    assert "table" in said
+    assert said.count("\n") == 1
 
 
 def test_each_run_is_an_experiment_of_its_own(tmp_path: Path) -> None:
