@@ -36,7 +36,7 @@ def resolve(
         WeightsError: the file of the weights cannot be read, or is another than is stated.
     """
     base = Path.cwd() if base is None else base
-    settings = absolute(load_experiment(find(experiment, base), overrides), base)
+    settings = absolute(load_experiment(find(experiment, base), overrides, BUNDLED), base)
     if out is None:
         if resume:
             raise ConfigError("resume: the folder of the run to go on with is needed (out)")

@@ -33,7 +33,7 @@ def diagnosed(total: Total) -> dict[str, float]:
     that train. The third is 0 where all clients have one gradient.
 
     Sources: Karimireddy et al., SCAFFOLD, 2020, assumption A1, whose :math:`B^2` is the third
-    plus 1 where G = 0; Yin et al., Gradient Diversity, 2018, definition 2, whose diversity is the
+    plus 1 where G = 0; Yin et al., Gradient Diversity, 2018, definition 1, whose diversity is the
     third plus 1, over N.
 
     Args:

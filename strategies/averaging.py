@@ -31,10 +31,21 @@ class Averaging:
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning-rate multipliers of the server by prefix; what it does not move stays here too."""
 
+    def weight(self, steps: int) -> int:
+        """Return n_c of a client that took ``steps`` steps.
+
+        A mean gradient weighs as the K B episodes behind it. theta - theta_c is as long as its K
+        steps already, so it weighs B: with K B a client would count by the square of its steps.
+
+        >>> [Averaging(kind, episodes=2).weight(3) for kind in ("gradient", "parameters")]
+        [6, 2]
+        """
+        return steps * self.episodes if self.aggregate == "gradient" else self.episodes
+
     @property
     def most(self) -> int:
-        """K B, the largest weight of an update."""
-        return self.local_steps * self.episodes
+        """The largest weight of an update."""
+        return self.weight(self.local_steps)
 
     @classmethod
     def of(cls, experiment: Experiment) -> Averaging:
@@ -58,7 +69,8 @@ class Average(Algorithm):
         g_c = \theta - \theta_c, \; K \text{ times } \theta_c \leftarrow \theta_c - \eta_l
         \nabla f_c(\theta_c; \xi_k) \text{ from } \theta
 
-    :math:`f_c` is the client's loss on a batch :math:`\xi_k` of B episodes; :math:`n_c = K B`.
+    :math:`f_c` is the client's loss on a batch :math:`\xi_k` of B episodes; :math:`n_c = K B` for a
+    gradient and B for :math:`\theta - \theta_c`, so that clients of equal data count equally.
 
     Source: McMahan et al., Communication-Efficient Learning, 2017, Algorithm 1.
 
@@ -84,4 +96,4 @@ class Average(Algorithm):
             total = plus(total, gradient)
         if of.aggregate == "gradient":
             total = {name: value / steps for name, value in total.items()}
-        return Reply(total, steps * of.episodes, mean_of(reports)), memory
+        return Reply(total, of.weight(steps), mean_of(reports)), memory

@@ -51,7 +51,7 @@ class MetaFedAvg(FedAvg):
     """What an algorithm makes of the updates, clipped, then one optimiser step.
 
     Without another algorithm that is g = sum_c n_c g_c / sum_c n_c, or what another rule than the
-    mean makes of the clients' updates g_c; n_c are their episodes.
+    mean makes of the clients' updates g_c; n_c are their weights.
 
     The loop, the quorum and the checkpoints belong to the server; the clients of a
     round are named by ``cohort``, so that no global random state takes part.

@@ -18,9 +18,8 @@ class FedNova(Algorithm):
               \tau_\mathrm{eff} = \sum_c p_c \tau_c, \quad p_c = n_c / \sum_{c'} n_{c'}
 
     x is what the server sent, :math:`y_c` where the :math:`\tau_c` steps of client c lead. With the
-    plain mean a client counts as often as it steps, and another objective is minimised. So the
-    weight :math:`n_c` is B, not B :math:`\tau_c`; local steps are plain SGD, for which
-    :math:`\lVert a_c \rVert_1 = \tau_c`.
+    plain mean a client counts as often as it steps, and another objective is minimised. Local
+    steps are plain SGD, for which :math:`\lVert a_c \rVert_1 = \tau_c`.
 
     Source: Wang et al., Tackling the Objective Inconsistency Problem, 2020, equations 6 and 7.
 
@@ -38,7 +37,7 @@ class FedNova(Algorithm):
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
         update = scaled(minus(sent.theta, at), 1 / steps)
-        return Reply(update, self.settings.episodes, report), memory
+        return Reply(update, self.settings.weight(steps), report), memory
 
     def server(self, received: Received, memory: Params) -> tuple[Params, Params]:
         """Return tau_eff times what the rule makes of the normalised updates."""

@@ -34,4 +34,4 @@ class FedProx(Algorithm):
         steps = sent.steps or self.settings.local_steps
         gradient = pulled(own, sent.theta, self.mu)
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
-        return Reply(minus(sent.theta, at), steps * self.settings.episodes, report), memory
+        return Reply(minus(sent.theta, at), self.settings.weight(steps), report), memory

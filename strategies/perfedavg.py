@@ -125,7 +125,7 @@ class PerFedAvg(Algorithm):
 
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, gradient)
-        return Reply(minus(sent.theta, at), steps * self.settings.episodes, report), memory
+        return Reply(minus(sent.theta, at), self.settings.weight(steps), report), memory
 
     def _gradient(
         self, task: LocalTask, theta: Params, number: int, step: int

@@ -57,4 +57,4 @@ class PFedMe(Algorithm):
 
         steps = sent.steps or self.settings.local_steps
         at, report = descend(sent.theta, steps, self.settings.local_lr, envelope)
-        return Reply(minus(sent.theta, at), steps * self.settings.episodes, report), personal
+        return Reply(minus(sent.theta, at), self.settings.weight(steps), report), personal

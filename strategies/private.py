@@ -47,7 +47,11 @@ class Private(Algorithm):
         """
         for prefix in self.prefixes:
             if not any(name.startswith(prefix) for name in theta):
-                raise ConfigError(f"private: no parameter is called {prefix!r}")
+                known = ", ".join(sorted({name.split(".")[0] for name in theta}))
+                raise ConfigError(
+                    f"federation.algorithm.prefixes: no parameter is called {prefix!r}; "
+                    f"their names begin with {known}"
+                )
         return self.base.start(theta)
 
     def send(self, theta: Params, memory: Params, client: str) -> Sent:

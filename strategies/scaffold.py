@@ -62,7 +62,7 @@ class Scaffold(Algorithm):
         at, report = descend(sent.theta, steps, rate, gradient)
         update = minus(sent.theta, at)
         change = minus(scaled(update, 1 / (steps * rate)), sent.extras)
-        reply = Reply(update, steps * self.settings.episodes, report, change)
+        reply = Reply(update, self.settings.weight(steps), report, change)
         return reply, plus(own, change)
 
     def server(self, received: Received, memory: Params) -> tuple[Params, Params]:

@@ -37,7 +37,8 @@ class ServerOptimizer:
 
     References:
         Kingma and Ba, Adam, 2015, Algorithm 1; Reddi et al., Adaptive Federated
-        Optimization, 2021, Algorithm 2 (FedYogi).
+        Optimization, 2021, Algorithm 2 (FedYogi; their FedAdam has no m_hat and v_hat, and
+        tau = 1e-3 in the place of eps = 1e-8).
 
     >>> optimizer = ServerOptimizer("sgd", lr=0.5)
     >>> theta = {"w": torch.tensor([1.0])}

@@ -47,6 +47,22 @@ def test_a_file_stands_on_its_base(tmp_path: Path) -> None:
     assert top.protocol.holdout == ()
 
 
+@pytest.mark.parametrize("name", ["low", "low.yaml"])
+def test_a_base_may_be_a_bundled_file_unless_one_lies_beside(tmp_path: Path, name: str) -> None:
+    bundled = tmp_path / "bundled"
+    bundled.mkdir()
+    written(bundled, "seed: 5\n", "low.yaml")
+    path = written(tmp_path, f"base: {name}\n")
+    assert load_experiment(path, bundled=bundled).seed == 5
+    with pytest.raises(ConfigError, match=r"low.*: No such file"):
+        load_experiment(path)
+    written(tmp_path, "seed: 6\n", name)
+    assert load_experiment(path, bundled=bundled).seed == 6
+    outside = written(tmp_path, "base: ../bundled/other.yaml\n", "outside.yaml")
+    with pytest.raises(ConfigError, match="No such file"):
+        load_experiment(outside, bundled=bundled)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -92,16 +92,22 @@ def key_of(location: Sequence[str | int]) -> str:
     return ".".join(keys)
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    path: Path, overrides: Sequence[str] = (), bundled: Path | None = None
+) -> Experiment:
     """Read an experiment from a YAML file and apply ``key.path=value`` overrides.
+
+    Its ``base`` may be a file of the folder ``bundled``.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
     """
-    return load_bench(path, overrides)[0]
+    return load_bench(path, overrides, bundled)[0]
 
 
-def load_bench(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, Bench, Tree]:
+def load_bench(
+    path: Path, overrides: Sequence[str] = (), bundled: Path | None = None
+) -> tuple[Experiment, Bench, Tree]:
     """Read an experiment and its section ``bench``, which a run has no use for.
 
     Returns:
@@ -110,7 +116,7 @@ def load_bench(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, B
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or wrong.
     """
-    tree = read_tree(path, overrides)
+    tree = read_tree(path, overrides, bundled)
     bench = parse_bench(tree.pop("bench", None), str(path))
     tree.pop("study", None)
     return parse_experiment(tree, str(path)), bench, tree

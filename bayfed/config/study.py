@@ -96,13 +96,15 @@ def experiments_of(tree: Mapping[str, Any], study: Study, origin: str) -> dict[C
     return found
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[Cell, Experiment], Study]:
+def load_study(
+    path: Path, overrides: Sequence[str] = (), bundled: Path | None = None
+) -> tuple[dict[Cell, Experiment], Study]:
     """Read the experiments of a study from a YAML file and apply ``key.path=value`` overrides.
 
     Raises:
         ConfigError: the file cannot be read, has no study, or a setting is unknown or wrong.
     """
-    tree = read_tree(path, overrides)
+    tree = read_tree(path, overrides, bundled)
     if "study" not in tree:
         raise ConfigError(f"{path}: has no section 'study'")
     study = parse_study(tree.pop("study"), str(path))

@@ -16,21 +16,22 @@ CHOSEN = {"method": "baypranometa", "protocol": "standard", "algorithm": "averag
 _DEEPEST = 8
 
 
-def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
+def read_tree(path: Path, overrides: Sequence[str] = (), bundled: Path | None = None) -> Tree:
     """Return the settings of a YAML file, changed by ``key.path=value`` texts, later ones win.
 
-    They stand over those of the file that its ``base`` names.
+    They stand over those of the file that its ``base`` names, which lies beside it, or is one of
+    the folder ``bundled`` that is named with or without its ending.
 
     Raises:
         ConfigError: a file cannot be read, or is no mapping of settings, or a text is no change.
     """
-    tree = _read_over(path, 0)
+    tree = _read_over(path, 0, bundled)
     for text in overrides:
         assign(tree, text)
     return tree
 
 
-def _read_over(path: Path, depth: int) -> Tree:
+def _read_over(path: Path, depth: int, bundled: Path | None) -> Tree:
     tree = _read(path)
     base = tree.pop("base", None)
     if base is None:
@@ -39,7 +40,16 @@ def _read_over(path: Path, depth: int) -> Tree:
         raise ConfigError(f"{path}: base: the name of a file is expected")
     if depth >= _DEEPEST:
         raise ConfigError(f"{path}: base: more than {_DEEPEST} files stand on each other")
-    return merged(_read_over(path.parent / base, depth + 1), tree)
+    return merged(_read_over(_based(path, base, bundled), depth + 1, bundled), tree)
+
+
+def _based(path: Path, base: str, bundled: Path | None) -> Path:
+    """Return the file that ``base`` names: beside the one that stands on it, or a bundled one."""
+    beside = path.parent / base
+    if beside.exists() or bundled is None or Path(base).name != base:
+        return beside
+    there = bundled / Path(base).with_suffix(".yaml")
+    return there if there.is_file() else beside
 
 
 def _read(path: Path) -> Tree:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bayfed.config import Bench, Experiment, Skew, build_systems, choose, load_bench
 from bayfed.errors import ConfigError
-from experiments.resolve import absolute, find
+from experiments.resolve import BUNDLED, absolute, find
 
 DEFAULT = "bench"
 """The bundled file that is taken where none is named."""
@@ -85,7 +85,7 @@ def understand(request: Request, base: Path | None = None) -> Asked:
     """
     base = Path.cwd() if base is None else base
     path = find(request.experiment or DEFAULT, base)
-    experiment, bench, tree = load_bench(path, _overrides(request))
+    experiment, bench, tree = load_bench(path, _overrides(request), BUNDLED)
     if request.sites:
         # Of the file's families, those who stay away need not be in the folder.
         families = experiment.data.families.items()

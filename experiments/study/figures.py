@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bayfed.errors import BayfedError, DataError
 from bayfed.evaluation.bench.figures import COLOURS
 from experiments.study.outcome import Mark, read_marks
 from experiments.study.plots import draw_all
@@ -73,11 +74,22 @@ def _panel(axes: Axes, marks: list[Mark], colour_of: dict[str, str]) -> None:
 
 def main(folder: Annotated[Path, typer.Argument(help="Where the CSV files are.")]) -> None:
     """Draw every figure of a folder anew: of checks of the theory, or of a study."""
+    try:
+        drawn = _draw_folder(folder)
+    except BayfedError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    for path in drawn:
+        typer.echo(path)
+
+
+def _draw_folder(folder: Path) -> list[Path]:
     if (folder / Run.file).exists():
-        draw_all(folder)
-        return
-    for path in sorted(folder.glob("*.csv")):
-        draw(path)
+        return draw_all(folder)
+    tables = sorted(folder.glob("*.csv"))
+    if not tables:
+        raise DataError(f"{folder}: holds no table of a study or of a check")
+    return [draw(path) for path in tables]
 
 
 if __name__ == "__main__":

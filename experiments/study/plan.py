@@ -9,7 +9,7 @@ from pathlib import Path
 from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.config.study import Cell, Study, load_study
 from bayfed.errors import ConfigError
-from experiments.resolve import absolute, find
+from experiments.resolve import BUNDLED, absolute, find
 from server import outcome
 from server.job import Job
 
@@ -54,7 +54,7 @@ def plan(experiment: str, overrides: Sequence[str], out: Path, base: Path) -> Pl
         BayfedError: a setting is wrong, or a partition into clients is impossible.
     """
     path = find(experiment, base)
-    cells, grid = load_study(path, overrides)
+    cells, grid = load_study(path, overrides, BUNDLED)
     name, folder = path.stem, (base / out.expanduser()).resolve()
     jobs = {}
     for cell, settings in cells.items():

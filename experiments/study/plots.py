@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,28 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy import stats
 
 from bayfed.evaluation.bench.figures import COLOURS
-from experiments.study.slopes import slope
+from experiments.study.curves import (
+    Curve,
+    column,
+    furthest,
+    least_slope,
+    mean_slope,
+    positive,
+    rate,
+    rate_text,
+)  # fmt: skip
 from experiments.study.table import Point, Run, by
 from server import outcome
 
 Values = NDArray[np.float64]
-Curve = Callable[[Sequence[Point]], tuple[list[float], list[float]]]
-"""From the rounds of a run to abscissae and ordinates."""
 LEVEL = 0.95
-FITTED = 3
-"""Points from which on a line is fitted."""
+TICKS = 8
+"""Most rounds that are all marked on a logarithmic axis."""
 NAMES = ("convergence", "auroc", "heatmap", "dissimilarity", "drift")
 
 
@@ -37,13 +44,14 @@ def draw_all(folder: Path) -> list[Path]:
     """
     curves, runs = Point.read(folder), Run.read(folder)
     drawn = {
-        "convergence": _grid(curves, {"min ||grad F||\u00b2": _least,
-                                      "mean ||grad F||\u00b2": mean_slope}, "round", log=True),
+        "convergence": _grid(curves, {"min ||grad F||\u00b2 so far": least_slope,
+                                      "mean ||grad F||\u00b2 so far": mean_slope}, log=True),
         "auroc": _auroc(curves),
         "heatmap": _heatmap(runs),
         "dissimilarity": _dissimilarity(runs),
-        "drift": _grid(curves, {"drift": _column("drift"), "cosine of updates": _column("cosine"),
-                                "inner gain": _column("inner_gain")}, "round"),
+        "drift": _grid(curves, {"drift: mean ||update - mean||\u00b2": column("drift"),
+                                "mean cosine of two updates": column("cosine"),
+                                "inner gain, in loss": column("inner_gain")}),
     }  # fmt: skip
     paths = []
     for name in NAMES:
@@ -64,34 +72,13 @@ def band(values: Values) -> tuple[Values, Values]:
     return mean, stats.t.ppf((1 + LEVEL) / 2, number - 1) * spread
 
 
-def _column(name: str) -> Curve:
-    def of(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
-        known = [p for p in rounds if not math.isnan(getattr(p, name))]
-        return [float(p.round) for p in known], [getattr(p, name) for p in known]
-
-    return of
-
-
-def _least(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
-    x, y = _column("slope")(rounds)
-    return x, list(accumulate(y, min))
-
-
-def mean_slope(rounds: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """Return the rounds that were diagnosed, and the mean of the squared gradients up to each."""
-    x, y = _column("slope")(rounds)
-    return x, [total / (i + 1) for i, total in enumerate(accumulate(y))]
-
-
 def _figure(rows: int, columns: int) -> tuple[Figure, Any]:
     figure = Figure(figsize=(4.4 * columns + 1.2, 3.1 * rows + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _grid(
-    curves: Sequence[Point], what: dict[str, Curve], abscissa: str, log: bool = False
-) -> Figure | None:
+def _grid(curves: Sequence[Point], what: dict[str, Curve], log: bool = False) -> Figure | None:
     """Draw a row for each heterogeneity and a column for each of ``what``."""
     rows = by(curves, "heterogeneity")
     if not rows or not any(curve(curves)[0] for curve in what.values()):
@@ -100,9 +87,28 @@ def _grid(
     for i, (heterogeneity, own) in enumerate(rows.items()):
         for j, (label, curve) in enumerate(what.items()):
             _panel(axes[i, j], own, curve, log)
-            axes[i, j].set(xlabel=abscissa, ylabel=label)
+            axes[i, j].set(xlabel="round", ylabel=label)
             axes[i, j].set_title(heterogeneity, fontsize=9)
+            _mark_rounds(axes[i, j], log)
+    _say_bands(figure, curves)
     return figure
+
+
+def _mark_rounds(axes: Axes, log: bool) -> None:
+    """Put ticks at whole rounds."""
+    if not log:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    shown = sorted({x for line in axes.lines for x in np.asarray(line.get_xdata()).tolist()})
+    if 0 < len(shown) <= TICKS:
+        axes.set_xticks(shown, [f"{x:g}" for x in shown])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _say_bands(figure: Figure, curves: Sequence[Point]) -> None:
+    seeds = len(by(curves, "seed"))
+    text = f"mean over {seeds} seeds and its 95 % interval (Student's t)"
+    figure.suptitle(text if seeds > 1 else "one seed: no interval", fontsize=9)
 
 
 def _auroc(curves: Sequence[Point]) -> Figure | None:
@@ -114,45 +120,43 @@ def _auroc(curves: Sequence[Point]) -> Figure | None:
     figure, axes = _figure(len(rows), len(against))
     for i, (heterogeneity, own) in enumerate(rows.items()):
         for j, (name, label) in enumerate(against.items()):
-
-            def curve(rounds: Sequence[Point], name: str = name) -> tuple[list[float], list[float]]:
-                return [float(getattr(p, name)) for p in rounds], [p.auroc for p in rounds]
-
-            _panel(axes[i, j], own, curve, log=False)
-            axes[i, j].set(xlabel=label, ylabel="image AUROC")
+            _panel(axes[i, j], own, column("auroc", name), log=False)
+            low, high = axes[i, j].get_ylim()
+            limits = max(0.0, low), min(1.0, high)  # an interval of few seeds goes beyond
+            axes[i, j].set(xlabel=label, ylabel="image AUROC", ylim=limits)
             axes[i, j].set_title(heterogeneity, fontsize=9)
+        _mark_rounds(axes[i, 0], log=False)
+    _say_bands(figure, curves)
     return figure
 
 
 def _panel(axes: Axes, rows: Sequence[Point], curve: Curve, log: bool) -> None:
     """Draw a band for each strategy, over the seeds that went as far as the furthest."""
     for i, (strategy, own) in enumerate(by(rows, "strategy").items()):
-        each = [_drawable(*curve(rounds), log) for rounds in by(own, "seed").values()]
-        furthest = max(len(points) for points in each)
-        if not furthest:
+        runs = {str(seed): curve(rounds) for seed, rounds in by(own, "seed").items()}
+        whole = furthest(
+            {s: positive(x, y) if log else list(zip(x, y, strict=True))
+             for s, (x, y) in runs.items()}
+        )  # fmt: skip
+        if not whole:
             continue
-        whole = np.array([points for points in each if len(points) == furthest])
-        x, y, label = whole[..., 0].mean(axis=0), whole[..., 1], strategy
-        if log:
-            y = np.log(y)
-            if furthest >= FITTED:
-                label = f"{strategy}: slope {slope(x.tolist(), np.exp(y.mean(axis=0)).tolist())}"
-        mean, half = band(y)
+        points = np.array(list(whole.values()))
+        x, y, label = points[..., 0].mean(axis=0), points[..., 1], strategy
+        if len(whole) < len(runs):
+            label += f", {len(whole)} of {len(runs)} seeds"
+        if log and (found := rate(own, curve)) is not None:
+            label += f": slope {rate_text(found)}"
+        mean, half = band(np.log(y) if log else y)
         lines = [mean, mean - half, mean + half]
         middle, low, high = (np.exp(line) for line in lines) if log else lines
-        colour = COLOURS[i % len(COLOURS)]
-        axes.plot(x, middle, color=colour, label=label, linewidth=1.4, marker=".", markersize=4)
+        colour, dashes = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
+        axes.plot(x, middle, dashes, color=colour, label=label, lw=1.4, marker=".", markersize=4)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     if log:
         axes.set(xscale="log", yscale="log")
     axes.grid(visible=True, which="major", linewidth=0.4)
     if axes.has_data():
         axes.legend(fontsize=7, frameon=False)
-
-
-def _drawable(x: list[float], y: list[float], log: bool) -> list[tuple[float, float]]:
-    points = list(zip(x, y, strict=True))
-    return [(a, b) for a, b in points if a > 0 and b > 0] if log else points
 
 
 def _heatmap(runs: Sequence[Run]) -> Figure | None:
@@ -171,14 +175,15 @@ def _heatmap(runs: Sequence[Run]) -> Figure | None:
             if len(known):
                 middle, half = band(known)
                 mean[i, j] = middle[0]
-                text = f"{middle[0]:.3f} \u00b1 {half[0]:.3f}\n{text}".strip()
+                spread = f" \u00b1 {half[0]:.3f}" if len(known) > 1 else ""
+                text = f"{middle[0]:.3f}{spread}, n = {len(known)}\n{text}".strip()
             axes.text(j, i, text, ha="center", va="center", fontsize=8)
     if np.isnan(mean).all():
         return None
     axes.imshow(mean, cmap="Blues", aspect="auto", alpha=0.6)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(strategies)), strategies)
-    axes.set_title("final image AUROC, mean and 95 % interval over seeds", fontsize=9)
+    axes.set_title("final image AUROC, mean and 95 % interval over n seeds", fontsize=9)
     return figure
 
 
@@ -210,4 +215,5 @@ def _dissimilarity(runs: Sequence[Run]) -> Figure | None:
             )
             axes[i, j].grid(visible=True, which="major", linewidth=0.4)
     axes[0, 0].legend(fontsize=7, frameon=False)
+    figure.suptitle("a point is a run", fontsize=9)
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from experiments.parallel.board import Board
 from experiments.parallel.schedule import Schedule
 from experiments.parallel.task import Task
 from experiments.study import work
+from experiments.study.estimate import Pair, estimated, probed_pairs
 from experiments.study.plan import Plan, check
 from experiments.study.table import tabulate
 from experiments.study.work import Cost
@@ -48,42 +48,31 @@ def run(plan: Plan, resume: bool, estimate: bool, console: Console) -> Path | No
     workers = min(plan.grid.workers or os.cpu_count() or 1, max(1, len(todo)))
     done = len(plan.jobs) - len(todo)
     _say(console, f"{plan.name}: {len(plan.jobs)} runs, {done} of them done, {plan.folder}")
+    if not estimate:
+        make_folder(plan.folder)  # before the probes: a folder that cannot be written is told now
     if todo:
         _say(console, estimated(todo, _probed(todo, workers, console), workers))
     if estimate:
         return None
-    make_folder(plan.folder)
     with alone_in(plan.folder):
         failed = _play(todo, workers, console)
         return _report(plan, failed, console)
 
 
-def estimated(todo: Mapping[Cell, Job], costs: Mapping[str, Cost], workers: int) -> str:
-    """Return what the runs will cost, in words."""
-    seconds = sum(costs[c.strategy].seconds(job.experiment) for c, job in todo.items())
-    peak = max(cost.peak for cost in costs.values())
-    rounds = sum(job.experiment.federation.rounds for job in todo.values())
-    return (
-        f"estimate: {len(todo)} runs, {rounds} rounds, {workers} processes: "
-        f"{_duration(seconds / workers)}, {workers * peak / 1e9:.1f} GB of memory"
-    )
-
-
-def _probed(todo: Mapping[Cell, Job], workers: int, console: Console) -> dict[str, Cost]:
-    """Return the cost of a run of each strategy, by its first rounds."""
-    first: dict[str, tuple[Cell, Job]] = {}
-    for cell, job in todo.items():
-        first.setdefault(cell.strategy, (cell, job))
+def _probed(todo: Mapping[Cell, Job], workers: int, console: Console) -> dict[Pair, Cost]:
+    """Return what runs cost, by the first rounds of some."""
+    pairs = {cell.name: pair for pair, cell in probed_pairs(todo).items()}
+    jobs = {cell.name: job for cell, job in todo.items() if cell.name in pairs}
     tasks = {
-        strategy: Task(strategy, PROBE, f"probing {cell.name}", work.probe, (job.experiment,))
-        for strategy, (cell, job) in first.items()
+        name: Task(name, PROBE, f"probing {name}", work.probe, (job.experiment,))
+        for name, job in jobs.items()
     }
     costs: dict[str, Cost] = {}
     failed = _schedule(tasks, costs.__setitem__, workers, console)
     if failed:
         name, reason = next(iter(failed.items()))
         raise FederationError(f"the first rounds of {name} failed: {reason}")
-    return costs
+    return {pairs[name]: costs[name] for name in tasks}
 
 
 def _play(todo: Mapping[Cell, Job], workers: int, console: Console) -> dict[str, str]:
@@ -132,16 +121,6 @@ def _report(plan: Plan, failed: Mapping[str, str], console: Console) -> Path:
         name, reason = next(iter(failed.items()))
         raise FederationError(f"{len(failed)} runs failed, the first: {name}: {reason}")
     return path
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return (
-        time.strftime("%H:%M h", time.gmtime(seconds))
-        if seconds > 5400
-        else (f"{seconds / 60:.0f} min")
-    )
 
 
 def _say(console: Console, text: str) -> None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, Self
@@ -81,7 +82,7 @@ class Run(Row):
         objective: F at the end.
         slope: The squared norm of its gradient there.
         slope_min: The least of those that were diagnosed.
-        slope_mean: Their mean.
+        slope_mean: Their mean over rounds, see :func:`running_mean`.
         dissimilarity: How unlike the clients' gradients are at round 0.
         apart: The share of the variance of their normals that lies between them.
         drift: The mean over rounds of how far updates lie from their mean.
@@ -181,7 +182,7 @@ def run_of(cell: Cell, job: Job, found: Sequence[Point], apart: float) -> Run:
         diagnosed[-1].objective if ended and diagnosed else NAN,
         slopes[-1] if ended and slopes else NAN,
         min(slopes, default=NAN),
-        fmean(slopes) if slopes else NAN,
+        running_mean([p.round for p in diagnosed], slopes)[-1] if slopes else NAN,
         diagnosed[0].dissimilarity if diagnosed else NAN,
         apart,
         mean_of_known(p.drift for p in found),
@@ -227,6 +228,22 @@ def by(rows: Iterable[Any], *names: str) -> dict[Any, list[Any]]:
 def _number(line: Mapping[str, Any], name: str) -> float:
     value = line.get(name)
     return NAN if value is None else float(value)
+
+
+def running_mean(x: Sequence[float], y: Sequence[float]) -> list[float]:
+    r"""Return the mean of y from the first x up to each, by the trapezoidal rule.
+
+    .. math:: \frac{1}{x_k - x_0} \int_{x_0}^{x_k} y
+
+    The rounds that are diagnosed need not be equally far apart (the last one always is), and the
+    value before the first step stands for half an interval, not for a whole one.
+
+    >>> running_mean([0, 4, 6], [9.0, 1.0, 1.0])
+    [9.0, 5.0, 3.6666666666666665]
+    """
+    areas = [(b - a) * (c + d) / 2 for a, b, c, d in zip(x, x[1:], y, y[1:], strict=False)]
+    ends = zip(accumulate(areas), x[1:], strict=True)
+    return [*y[:1], *(area / (end - x[0]) for area, end in ends)]
 
 
 def mean_of_known(values: Iterable[float]) -> float:

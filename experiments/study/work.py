@@ -37,6 +37,19 @@ class Cost:
     measuring: float
     peak: int
 
+    def scaled(self, to: Cost, since: Cost) -> Cost:
+        """Return this cost times what ``to`` costs for one of ``since``."""
+
+        def times(own: float, to: float, since: float) -> float:
+            return own * to / since if since > 0 else max(own, to)
+
+        return Cost(
+            times(self.start, to.start, since.start),
+            times(self.round, to.round, since.round),
+            times(self.measuring, to.measuring, since.measuring),
+            max(self.peak, to.peak),
+        )
+
     def seconds(self, experiment: Experiment) -> float:
         """Return the seconds of a whole run."""
         rounds = experiment.federation.rounds

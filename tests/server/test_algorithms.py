@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message
 
-from bayfed.config import Experiment, experiment_hash, parse_experiment
+from bayfed.config import Experiment, algorithms, experiment_hash, parse_experiment
 from bayfed.errors import ConfigError, DivergedError, FederationError
 from bayfed.evaluation.table import read_rows
 from bayfed.metrics.dissimilarity import gaussian_dissimilarity, gradient_diversity
@@ -41,6 +41,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "private": {"prefixes": ["b"]},
     "clustered": {"after": 2},
 }
+"""Settings under which each algorithm is tried; a new one has to be among them."""
 ROUNDS = 4
 START: Params = {"w": torch.zeros(3), "b": torch.zeros(2)}
 
@@ -70,6 +71,14 @@ def last(job: Job) -> checkpoints.Snapshot:
     found = checkpoints.latest(job.out / "checkpoints", experiment_hash(job.experiment))
     assert found is not None
     return found
+
+
+def test_every_algorithm_is_tried() -> None:
+    union, _ = get_args(algorithms.Algorithm)
+    assert {one.model_fields["name"].annotation for one in get_args(union)} == {
+        Literal[name]
+        for name in CHOICES  # type: ignore[valid-type]
+    }
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -18,6 +18,7 @@ from strategies.clustered import Clustered, clusters
 from strategies.ditto import Ditto
 from strategies.fednova import FedNova
 from strategies.fedprox import FedProx
+from strategies.local import zeros
 from strategies.perfedavg import PerFedAvg, meta_gradient
 from strategies.pfedme import PFedMe
 from strategies.private import Private
@@ -139,13 +140,32 @@ def test_fednova_weighs_clients_alike_where_fedavg_follows_the_busy_one() -> Non
     b = np.array([t.b for t in tasks.values()])
     for algorithm, weight in (
         (FedNova(local(1, rate)), (1 - power) / np.array([1, 3])),
-        (Average(local(1, rate)), (1 - power) * np.array([1, 3])),  # n_c = K B
+        (Average(local(1, rate)), 1 - power),  # what a client weighs is in its K steps
     ):
         theta, _, _ = rounds(algorithm, tasks, start(), 200, steps)
         expected = (weight[:, None] * b).sum(0) / weight.sum()
         np.testing.assert_allclose(theta["w"].numpy(), expected, atol=1e-6)
         away = np.abs(expected - [2, 1]).max()
         assert (away < 0.1) == isinstance(algorithm, FedNova)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Average, FedProx, Scaffold, FedNova, PerFedAvg, PFedMe, Ditto],
+    ids=lambda m: m.__name__,
+)
+def test_an_update_of_parameters_weighs_the_same_after_many_steps(make: Any) -> None:
+    algorithm = make(local(1, 0.1, episodes=4))
+    replies = [
+        algorithm.client(TASKS["x"], Sent(start(), zeros(start()), steps), {}, 1)[0]
+        for steps in (1, 5)
+    ]
+    assert [reply.weight for reply in replies] == [4, 4]
+
+
+def test_scaffold_finds_the_minimiser_where_clients_take_unequal_steps() -> None:
+    theta, _, _ = rounds(Scaffold(local(1, 0.1)), TASKS, start(), 150, {"x": 1, "y": 4})
+    np.testing.assert_allclose(theta["w"].numpy(), MINIMISER, atol=1e-6)
 
 
 def test_fednova_with_equal_steps_is_fedavg() -> None:
@@ -287,7 +307,7 @@ def test_private_parts_fit_their_client_and_are_not_sent(aggregate: Any) -> None
     assert shared["shared.w"].item() == pytest.approx(0.0, abs=1e-4)
     assert shared["norm.w"].item() == 0.5
     assert [own[c]["private/norm.w"].item() for c in tasks] == pytest.approx([-3.0, 7.0], abs=1e-4)
-    with pytest.raises(ConfigError, match="'head'"):
+    with pytest.raises(ConfigError, match="'head'; their names begin with norm, shared"):
         Private(base, ["head"]).start(theta)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -10,18 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from rich.console import Console
 from scipy import stats
 
 from bayfed.config.study import Cell
-from bayfed.errors import ConfigError, DataError, FederationError
+from bayfed.errors import BayfedError, ConfigError, DataError, FederationError
 from experiments.study import figures, work
+from experiments.study.estimate import cost_of, probed_pairs
 from experiments.study.plan import Plan, check, plan
 from experiments.study.plots import NAMES, band
-from experiments.study.report import against, findings, fitted
 from experiments.study.run import run
-from experiments.study.table import Point, Run, Site
+from experiments.study.table import Point, Run
 from experiments.study.work import Cost
 from tests import fakes
 
@@ -92,7 +94,8 @@ def test_a_study_leaves_tables_figures_and_words(tmp_path: Path) -> None:
     assert [math.isnan(p.auroc) for p in one] == [False, True, False, True, False]
     assert all(a.megabytes < b.megabytes for a, b in pairwise(one))
     text = (asked.folder / "summary.md").read_text()
-    assert "wild-equal-0 diverged: " in text
+    assert "**wild under equal** diverged with 2 of 2 seeds (0, 1): " in text
+    assert "not ranked, for a seed is missing: wild" in text
     assert "8 completed, 4 diverged, 0 failed" in text
     assert all((asked.folder / f"{name}.png").exists() for name in NAMES)
 
@@ -166,6 +169,47 @@ def test_a_run_costs_its_start_its_rounds_and_its_measurements() -> None:
     assert cost.seconds(fakes.experiment(**settings)) == 3 + 20 * 2 + 11 * 10  # evaluated every 2nd
 
 
+def test_a_heterogeneity_that_costs_more_is_estimated_so() -> None:
+    grid = [Cell(s, h, 0) for h in ("few", "many") for s in ("a", "b")]
+    cheap, dear = Cost(1, 2, 3, 10), Cost(1, 8, 3, 30)
+    costs = {("a", "few"): cheap, ("b", "few"): Cost(2, 4, 3, 20), ("a", "many"): dear}
+    assert list(probed_pairs(grid)) == list(costs)
+    assert cost_of(Cell("a", "many", 7), costs) == dear
+    assert cost_of(Cell("b", "many", 0), costs) == Cost(2, 16, 3, 30)
+
+
+def test_what_does_not_follow_from_others_is_probed_itself() -> None:
+    left = [Cell("a", "few", 2), Cell("b", "many", 2)]
+    assert list(probed_pairs(left)) == [("a", "few"), ("b", "many")]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probed(_: Any) -> None:
+        raise AssertionError("a probe has begun")
+
+    monkeypatch.setattr("experiments.study.work.probe", probed)
+    asked = planned(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BayfedError, match="file"):
+        play(replace(asked, folder=tmp_path / "file" / "out"))
+
+
+@pytest.mark.parametrize("name", ["study.csv", "curves.csv"])
+def test_a_missing_table_is_named_by_the_command_that_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if name == "curves.csv":
+        Run.write(tmp_path, [])
+    with pytest.raises(typer.Exit):
+        figures.main(tmp_path)
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said
+    assert "table" in said
+    assert said.count("\n") == 1
+
+
 def test_each_run_is_an_experiment_of_its_own(tmp_path: Path) -> None:
     jobs = planned(tmp_path).jobs
     job = jobs[Cell("scaffold", "unequal", 1)]
@@ -213,34 +257,3 @@ def test_a_band_is_students_interval() -> None:
     low, high = stats.t.interval(0.95, 2, loc=4, scale=stats.sem(values[:, 0]))
     assert (mean[0] - half[0], mean[0] + half[0]) == pytest.approx((low, high))
     assert half[1] == 0
-
-
-def test_strategies_are_compared_on_the_sites_and_seeds_that_both_have() -> None:
-    def site(strategy: str, seed: int, name: str, auroc: float) -> Site:
-        return Site(strategy, "h", seed, name, 0.5, auroc)
-
-    rows = [site("a", seed, n, 0.6) for seed in (0, 1) for n in ("x", "y", "z")]
-    rows += [site("b", 0, "x", 0.8), site("b", 0, "y", 0.7), site("b", 0, "z", 0.6)]
-    found = against(rows, "a")["b", "h"]
-    assert (found.mean, found.n) == (pytest.approx(0.1), 3)
-
-
-def test_slopes_and_words_are_those_of_the_curves() -> None:
-    nan = math.nan
-
-    def point(seed: int, number: int, slope: float) -> Point:
-        return Point("a", "h", seed, number, nan, nan, slope, 2.0, nan, nan, nan, nan, nan, 0, 0)
-
-    # The mean of slopes up to round t is 1 / sqrt(t) where the slope itself is its difference.
-    curves = [point(0, 0, nan)] + [
-        point(0, t, math.sqrt(t) - math.sqrt(t - 1)) for t in range(1, 30)
-    ]
-    line = fitted(curves)
-    assert line is not None
-    assert line.value == pytest.approx(-0.5, abs=1e-9)
-    runs = [
-        Run("a", "h", 0, "completed", 9, 0.5, 0.7, nan, nan, nan, nan, 2.0, nan, nan, nan, 1, 1, "")
-    ]
-    said = findings(runs, curves, [])
-    assert said[0] == "**h**: a ends highest, AUROC 0.7000."
-    assert "for 1 of 1 pairs: a under h (-0.50" in said[1]
