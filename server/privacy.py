@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError
 from bayfed.seeds import stream
+from server.diagnosis import unlikely_statistics
 from server.exchange import Replies
 from strategies.privacy.accountant import Releases, affordable
 from strategies.privacy.clients import ClientLevel
-from strategies.privacy.statistics import PrivateStatistics
+from strategies.privacy.statistics import PARTS, PrivateStatistics
 from strategies.wire import Member, metrics_of
 
 log = logging.getLogger("bayfed.server")
@@ -120,6 +121,12 @@ class Guard:
         if self._clients is not None:
             return {SPENT: self._epsilon(number), "delta": self._settings.delta}
         return {SPENT: self._spent, NEXT: self._next, "delta": self._settings.delta}
+
+    def unlikely(self, part: Mapping[str, Tensor]) -> str | None:
+        """Return why a client's statistics cannot be that, or ``None``."""
+        if self._statistics is None:
+            return unlikely_statistics(part)
+        return "they are not scaled" if part and part.keys() != PARTS else None
 
     def bounded(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a client's statistics within the norm that the promise rests on."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import fmean
+from statistics import median_low
 from typing import Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bayfed.config import Experiment, experiment_hash
 from bayfed.errors import CheckpointError, ConfigError, DivergedError, FederationError
+from bayfed.evaluation.calibrate import implausible
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
@@ -24,14 +25,16 @@ from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
-from server.diagnosis import NAMES, apart, diagnosed
-from server.exchange import Exchange, Refusal, Replies, base_config
+from server.diagnosis import NAMES, apart, diagnosed, unlikely
+from server.exchange import Exchange, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.privacy import Guard
+from server.results import Rows
 from server.roster import check_held_out, enrol, refresh, sample
 from server.secure import SecureSums, Summed
 from server.tracking import Tracker, flat_settings, numbers_of, trackers
+from server.verdict import Refusal
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import Downlink
@@ -56,6 +59,7 @@ from strategies.wire import (
 )
 
 log = logging.getLogger("bayfed.server")
+STATISTICS = "query.statistics"
 STAGES = 2
 """Exchanges of a calibration: the spread of the scores, then their histogram."""
 
@@ -108,6 +112,7 @@ class Federation:
         self.privacy = Guard(self.experiment)
         self.trackers: list[Tracker] = []
         self.apart: dict[str, float] = {}
+        self.rows = Rows()
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -286,9 +291,9 @@ class Federation:
         replies.gone |= {member.name for member in self.members if member.client in away}
         self.privacy.note(replies)
         self._check_silence(replies)
+        self._check_converging(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
-        self._check_converging(replies)
         replies.require(self.settings.quorum)
         if summed is None:
             self._aggregate(number, replies)
@@ -302,17 +307,21 @@ class Federation:
         return replies, [replies] if summed is None else summed.exchanges
 
     def _check_converging(self, replies: Replies) -> None:
-        """Check the losses that clients report.
+        """Check the losses that clients report, and refuse whose alone is beyond the bound.
 
         Raises:
-            DivergedError: their mean is beyond the bound.
+            DivergedError: that of most of them is.
         """
-        losses = [metrics_of(reply).get("loss", 0.0) for reply in replies.good.values()]
-        if losses and (mean := fmean(losses)) > self.settings.largest_loss:
+        bound = self.settings.largest_loss
+        losses = {m: metrics_of(reply).get("loss", 0.0) for m, reply in replies.good.items()}
+        if losses and (middle := median_low(losses.values())) > bound:
             raise DivergedError(
-                f"{replies.phase}: the mean loss is {mean:.3g}, "
-                f"federation.largest_loss is {self.settings.largest_loss:g}"
+                f"{replies.phase}: the median loss is {middle:.3g}, "
+                f"federation.largest_loss is {bound:g}"
             )
+        for member, loss in losses.items():
+            if loss > bound:
+                replies.refuse(member, f"the loss is {loss:.3g}, federation.largest_loss {bound:g}")
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
@@ -348,7 +357,7 @@ class Federation:
             return {}, []
         asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
         asked = [(member, {}) for member in self.members if member.trains]
-        found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
+        found = self._query(STATISTICS, "statistics", 0, asked, self.privacy.unlikely)
         if compares:
             replies = found.exchanges[-1].good.values()
             self.apart = apart([arrays_of(reply) for reply in replies])
@@ -363,7 +372,8 @@ class Federation:
             return {}, []
         theta, members = pack(self.strategy.shared.value), [m for m in self.members if m.trains]
         asked = [(member, {ARRAYS: theta}) for member in members]
-        found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked)
+        judge = unlikely(self.strategy.shared.value, self.experiment.method.rates)
+        found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked, judge)
         return diagnosed(found), found.exchanges
 
     def _evaluate(self, number: int, arm: str) -> Measured:
@@ -374,8 +384,8 @@ class Federation:
         for message in messages:
             message.content[CALIBRATION] = shared
         asked = list(zip(self.members, messages, strict=True))
-        replies = self._ask(f"evaluation of round {number}", asked, results.refusal)
-        rows = results.collect(replies, self.job.out.name, arm, number)
+        replies = self._ask(f"evaluation of round {number}", asked, self.rows.refusal)
+        rows = self.rows.collect(replies, self.job.out.name, arm, number)
         return Measured(calibration, rows, [*exchanges, replies])
 
     def _calibrate(
@@ -388,7 +398,7 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {ARRAYS: theta(m), CALIBRATION: shared}) for m in members]
-            found = self._query("query.calibrate", name, number, asked)
+            found = self._query("query.calibrate", name, number, asked, implausible)
             pooled |= found.tensors
             exchanges += found.exchanges
         return pooled, exchanges
@@ -399,16 +409,19 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-        bounded: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+        unlikely: sums.Unlikely,
     ) -> sums.Total:
-        """Return the sum over those who are asked."""
+        """Return the sum over those who are asked and whose part is not unlikely."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
         if self.secure is not None and messages:
             summed = self.secure.total(name, messages, config)
             return sums.Total(summed.total.exact, len(summed.replies.good), summed.exchanges)
-        replies = self._ask(name, messages, sums.refusal)
-        return sums.total(replies, bounded)
+        replies = self.exchange.ask(name, messages, sums.refusal(unlikely))
+        sums.agree(replies)
+        if messages:
+            replies.require(self.settings.quorum)
+        return sums.total(replies, self.privacy.bounded if kind == STATISTICS else dict)
 
     def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
         replies = self.exchange.ask(name, asked, refusal)

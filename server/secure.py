@@ -16,7 +16,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from bayfed.config import Federation
 from bayfed.errors import FederationError
-from server.exchange import Exchange, Refusal, Replies
+from server.exchange import Exchange, Replies
+from server.verdict import Refusal
 from strategies.secure import server
 from strategies.secure.fixed import Bounded
 from strategies.secure.payload import Coding, Layout, Summand, of_record
