@@ -18,6 +18,8 @@ from bayfed.evaluation.table import KEY, VALUES, ResultRow, append_rows, read_ro
 from server.exchange import Replies
 from strategies.wire import INFO, config_of, metrics_of
 
+SITES = "sites"
+"""What the history calls the sites by who has named them first."""
 MAX_TEXT, MAX_ROWS, MAX_TABLE = 16 * 2**20, 10_000, 64 * 2**20
 """Longest accepted set of rows, in characters of JSON; most rows of it; characters of all sets of a
 client: a table above 256 MiB is read by nobody."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median_low
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -23,6 +23,7 @@ from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
 from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
+from server.admission import Admission
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
 from server.diagnosis import NAMES, apart, diagnosed, unlikely
@@ -30,8 +31,8 @@ from server.exchange import Exchange, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.privacy import Guard
-from server.results import Rows
-from server.roster import check_held_out, enrol, refresh, sample
+from server.results import SITES, Rows
+from server.roster import check_held_out, enrol_simulated, sample
 from server.secure import SecureSums, Summed
 from server.tracking import Tracker, flat_settings, numbers_of, trackers
 from server.verdict import Refusal
@@ -112,7 +113,9 @@ class Federation:
         self.privacy = Guard(self.experiment)
         self.trackers: list[Tracker] = []
         self.apart: dict[str, float] = {}
+        self.line: dict[str, Any] = {}
         self.rows = Rows()
+        self.admission: Admission | None = None
         self.strategy = self._strategy()
         hides = self.settings.secure is not None
         self.secure = SecureSums(self.exchange, self.settings) if hides else None
@@ -126,9 +129,7 @@ class Federation:
         if self.exchange.simulated:
             self.problem.check_settings(self.experiment)
         resumed = self._resume()
-        self.members = enrol(
-            self.exchange, self.config(0), self._clients, quorum=self.settings.quorum
-        )
+        self.members = self._enrol()
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         self.privacy.enrol(self.members)
@@ -146,6 +147,25 @@ class Federation:
             for tracker in self.trackers:
                 tracker.close()
         return snapshot
+
+    def _enrol(self) -> list[Member]:
+        config, quorum = self.config(0), self.settings.quorum
+        if self.exchange.simulated:
+            clients = len(self.problem.client_specs(self.experiment))
+            return enrol_simulated(self.exchange, config, clients, quorum)
+        self.admission = Admission(
+            self.exchange, self.job.plants, self._fits, self.settings.deadline, self.line
+        )
+        return self.admission.enrol(config, quorum)
+
+    def _fits(self, member: Member) -> str | None:
+        """Return why a plant cannot take part, ``None`` where it can."""
+        try:
+            if self.strategy.regions and member.trains:
+                self.strategy.regions.of(member.name)
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def config(self, number: int) -> ConfigRecord:
         """Return what every instruction of a round carries."""
@@ -186,9 +206,6 @@ class Federation:
         slow = stream(self.experiment.seed, "speed", name).uniform()
         return max(1, round(server.local_steps * (1 - server.unequal * slow)))
 
-    def _clients(self) -> int:
-        return len(self.problem.client_specs(self.experiment))
-
     def _cohort(self, number: int) -> list[Member]:
         hidden = self.privacy.cohort(self.members, number)
         if hidden is not None:
@@ -209,9 +226,10 @@ class Federation:
         results.cut(self.job.results, round_)
         if snapshot is not None:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
-            last = history.read(self.job.history)[-1]
-            self.attendance = Attendance(self.settings.defence.quarantine, last)
-            self.privacy = Guard(self.experiment, last)
+            self.line = history.read(self.job.history)[-1]
+            self.attendance = Attendance(self.settings.defence.quarantine, self.line)
+            self.privacy = Guard(self.experiment, self.line)
+            self.rows = Rows(self.line.get(SITES))
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -271,7 +289,9 @@ class Federation:
 
     def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
-        self.members, away = refresh(self.exchange, config, self.members)
+        away: set[int] = set()
+        if self.admission is not None:
+            self.members, away = self.admission.refresh(config, number)
         self.asked, missing = self._asked(number, away)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         if not messages and not self.exchange.busy:
@@ -445,6 +465,10 @@ class Federation:
         line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
         line |= {name: diagnosis.get(name) for name in NAMES}
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
+        if self.admission is not None:
+            line |= self.admission.line() | {SITES: self.rows.owners}
+            line["refused"] = self.admission.refused | line["refused"]
+            self.admission.refused = {}
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         for tracker in self.trackers:
