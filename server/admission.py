@@ -71,11 +71,10 @@ class Admission:
         """
         asked, deadline = Replies(OPENING), self._exchange.clock.now() + self._exchange.timeout
         while True:
+            there = len(asked.good) + len(asked.refused)
             if fresh := self._fresh(set(self._exchange.grid.get_node_ids()), 0):
                 self._ask(config, fresh, 0, asked)
-            elif len(asked.good) + len(asked.refused) >= self._expected():
-                break
-            elif self._exchange.clock.now() > deadline:
+            elif there >= self._expected() or self._exchange.clock.now() > deadline:
                 break
             else:
                 self._exchange.clock.sleep(self._exchange.pause)
