@@ -60,7 +60,7 @@ from strategies.wire import (
 )
 
 log = logging.getLogger("bayfed.server")
-STATISTICS = "query.statistics"
+STATISTICS, MEASURING = "query.statistics", "measuring"
 STAGES = 2
 """Exchanges of a calibration: the spread of the scores, then their histogram."""
 
@@ -110,6 +110,7 @@ class Federation:
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
+        self.measuring: dict[str, Attendance] = {}
         self.privacy = Guard(self.experiment)
         self.trackers: list[Tracker] = []
         self.apart: dict[str, float] = {}
@@ -228,6 +229,8 @@ class Federation:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             self.line = history.read(self.job.history)[-1]
             self.attendance = Attendance(self.settings.defence.quarantine, self.line)
+            kept = self.line.get(MEASURING) or {}
+            self.measuring = {kind: Attendance(line=own) for kind, own in kept.items()}
             self.privacy = Guard(self.experiment, self.line)
             self.rows = Rows(self.line.get(SITES))
             log.info("resumed after round %d", snapshot.round)
@@ -347,7 +350,7 @@ class Federation:
         """Return who is asked in a round, and who of the sample is not and why."""
         cohort = self._cohort(number)
         missing = {member.name: "the node is away" for member in cohort if member.client in away}
-        missing |= self.attendance.resting(number, cohort)
+        missing |= self.attendance.resting(number, cohort) | self.privacy.over(cohort)
         busy = self.exchange.busy
         return [m for m in cohort if m.name not in missing and m.client not in busy], missing
 
@@ -404,7 +407,10 @@ class Federation:
         for message in messages:
             message.content[CALIBRATION] = shared
         asked = list(zip(self.members, messages, strict=True))
-        replies = self._ask(f"evaluation of round {number}", asked, self.rows.refusal)
+        name = f"evaluation of round {number}"
+        replies = self._heard("evaluate", name, number, asked, self.rows.refusal)
+        if asked:
+            replies.require(self.settings.quorum)
         rows = self.rows.collect(replies, self.job.out.name, arm, number)
         return Measured(calibration, rows, [*exchanges, replies])
 
@@ -437,16 +443,32 @@ class Federation:
         if self.secure is not None and messages:
             summed = self.secure.total(name, messages, config)
             return sums.Total(summed.total.exact, len(summed.replies.good), summed.exchanges)
-        replies = self.exchange.ask(name, messages, sums.refusal(unlikely))
+        replies = self._heard(kind, name, number, messages, sums.refusal(unlikely))
         sums.agree(replies)
         if messages:
             replies.require(self.settings.quorum)
         return sums.total(replies, self.privacy.bounded if kind == STATISTICS else dict)
 
-    def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
-        replies = self.exchange.ask(name, asked, refusal)
-        if asked:
-            replies.require(self.settings.quorum)
+    def _heard(
+        self,
+        kind: str,
+        name: str,
+        number: int,
+        asked: Sequence[tuple[Member, Message]],
+        refusal: Refusal,
+    ) -> Replies:
+        """Return what is answered beside the training.
+
+        On a network a node that says nothing to one kind of question rests from that kind.
+        """
+        if self.exchange.simulated:
+            return self.exchange.ask(name, asked, refusal)
+        attendance = self.measuring.setdefault(kind, Attendance())
+        resting = attendance.resting(number, [member for member, _ in asked])
+        awake = [(member, message) for member, message in asked if member.name not in resting]
+        replies = self.exchange.ask(name, awake, refusal)
+        attendance.note(number, replies, [member for member, _ in awake])
+        replies.refused |= resting
         return replies
 
     def _record(
@@ -467,6 +489,7 @@ class Federation:
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
         if self.admission is not None:
             line |= self.admission.line() | {SITES: self.rows.owners}
+            line[MEASURING] = {kind: one.line() for kind, one in self.measuring.items()}
             line["refused"] = self.admission.refused | line["refused"]
             self.admission.refused = {}
         line["seconds"] = self.exchange.clock.now() - started

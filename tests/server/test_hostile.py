@@ -29,8 +29,9 @@ from torch import Tensor
 from bayfed.evaluation.table import read_rows
 from experiments.inprocess import InProcessGrid, flower_identity
 from server import history
-from server.exchange import Exchange
+from server.exchange import Exchange, Replies
 from server.job import Job
+from server.privacy import Guard
 from server.results import Rows
 from server.verdict import LONGEST
 from strategies.wire import ARRAYS, CONFIG, ERROR, INFO, METRICS, WEIGHT, Member, pack
@@ -404,3 +405,49 @@ def test_a_plant_that_changes_its_name_stays_in_quarantine(tmp_path: Path) -> No
     lines = play(tmp_path, grid, defence={"quarantine": 5})
     assert "is not asked until round 7" in lines[2]["refused"]["another0"]
     assert lines[2]["plants"]["1"] == "another0"
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "query.calibrate", "query.diagnose"])
+def test_who_says_nothing_when_it_is_measured_is_asked_less_often(
+    tmp_path: Path, kind: str
+) -> None:
+    asked = []
+
+    def forge(message: Message, _: Message) -> None:
+        asked.append(message.content.config_records[CONFIG]["round"])
+
+    settings = {"rounds": 8, "quorum": 0.6, "timeout": 0.3, "diagnostics": {"every": 1}}
+    of = fakes.experiment(**settings)
+    job = Job(of.model_copy(update={"evaluation": of.evaluation.model_copy(update={"every": 1})}),
+              tmp_path)  # fmt: skip
+    fakes.play(job, Plants(forge, kind))
+    assert len(set(asked)) < 6
+    assert "is not asked until" in said(history.read(job.history))
+
+
+def test_what_it_says_that_privacy_has_cost_is_its_own_affair() -> None:
+    privacy = {"level": "image", "noise": 1.0, "clip": 1.0, "delta": 1e-3, "epsilon": 9.0}
+    guard = Guard(fakes.experiment(privacy=privacy, quorum=0.6, rounds=9))
+    members = [Member(c, f"site{c}", c) for c in range(3)]
+    guard.enrol(members)
+
+    def noted(*told: tuple[float, float]) -> Replies:
+        replies = Replies("round 1")
+        for member, (spent, following) in zip(members, told, strict=True):
+            record = {METRICS: MetricRecord({"epsilon": spent, "epsilon_next": following})}
+            asked = Message(RecordDict(), 1, "train")
+            replies.good[member] = Message(RecordDict(record), reply_to=asked)
+        guard.note(replies)
+        return replies
+
+    assert "site1" in noted((1.0, 2.0), (NAN, NAN), (1.0, 2.0)).refused
+    assert "site1" in noted((1.0, 2.0), (1.0, INF), (1.0, 2.0)).refused
+    assert "site1" in noted((1.0, 2.0), (-1.0, 2.0), (1.0, 2.0)).refused
+    noted((1.0, 2.0), (1.0, 1e9), (1.0, 2.0))
+    assert guard.over(members) == {"site1": "would pass federation.privacy.epsilon: 9.0"}
+    assert guard.allows(2)
+    resumed = Guard(fakes.experiment(privacy=privacy, quorum=0.6, rounds=9), guard.line(1))
+    resumed.enrol(members)
+    assert resumed.over(members) == guard.over(members)
+    noted((1.0, 2.0), (1.0, 1e9), (8.0, 9.1))
+    assert not guard.allows(2)
