@@ -12,6 +12,8 @@ handed out it never hands out again; where the line to the node was cut by then,
 The SuperLink ties a call to the key that signed it, but believes what a message in it says of its
 sender: a plant could send another one instructions as if it were the server. The gate lets through
 replies in the node's own name.
+
+How much of it one plant and one address may have is in ``deploy/limits.py``.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from starlette.routing import Route
 
 from deploy.certificates import trusting
 from deploy.layout import FederationFolder
+from deploy.limits import CALLS_AT_ONCE, CONNECTIONS, SILENCE, Rate, Shares, counted, later, whose
 
 FLEET = "/v1/fleet/"
 CALLS = frozenset(
@@ -76,10 +79,20 @@ class Gate:
     Attributes:
         client: Reaches the SuperLink.
         largest: Bytes of the largest request that is let through.
+
+    Args:
+        client: The same.
+        largest: The same.
+        calls: A second, of one plant.
+        plants: How many there are.
     """
 
-    def __init__(self, client: httpx.AsyncClient, largest: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, largest: int, calls: int = 50, plants: int = 3
+    ) -> None:
         self.client, self.largest = client, largest
+        self._plants, self._addresses = Rate(calls), Rate(calls * plants)
+        self._held = Shares(CALLS_AT_ONCE * largest, 4 * CALLS_AT_ONCE * largest)
         self._told: set[tuple[str, str]] = set()
         self._open: dict[str, object] = {}
         self._handed: dict[str, tuple[float, httpx.Response]] = {}
@@ -89,25 +102,40 @@ class Gate:
         call = request.path_params["call"]
         if call not in CALLS:
             return await self.refuse(request)
+        if not self._may_call(request):
+            return later()
+        held, sender = _Held(self._held, _address(request)), request.headers.get(KEY, "")
         try:
-            body = await self._body(request)
+            body = await self._body(request, held)
+            if call == PUSH and not _in_own_name(body):
+                self._tell(request, "a message that is no reply of its sender")
+                return PlainTextResponse("a node sends replies of its own", 403)
+            answer = await self._asked(request, call, body)
         except TooLargeError:
             self._tell(request, f"a request above {self.largest} bytes")
             return PlainTextResponse("the request is too large", 413)
-        if call == PUSH and not _in_own_name(body):
-            self._tell(request, "a message that is no reply of its sender")
-            return PlainTextResponse("a node sends replies of its own", 403)
-        headers = [(k, v) for k, v in request.headers.items() if k not in _HOP | _LENGTHS]
-        try:
-            answer = await self.client.post(FLEET + call, content=body, headers=headers)
-            if answer.is_success and call == PULL:
-                answer = await self._pulled(request, body, headers, answer)
-            elif answer.is_success and call == CONFIRM:
-                self._handed.pop(request.headers.get(KEY, ""), None)
+        except TooMuchError:
+            self._tell(request, "more requests at once than there is memory for")
+            return later()
+        except TimeoutError:
+            return PlainTextResponse("the request has not come", 408)
         except httpx.TransportError:
             return PlainTextResponse("the SuperLink is away", 503)
+        finally:
+            held.give_back()
+        if answer.is_success:
+            self._plants.charge(sender)
         kept = {k: v for k, v in answer.headers.items() if k not in _HOP | _LENGTHS}
         return Response(answer.content, answer.status_code, kept)
+
+    async def _asked(self, request: Request, call: str, body: bytes) -> httpx.Response:
+        headers = [(k, v) for k, v in request.headers.items() if k not in _HOP | _LENGTHS]
+        answer = await self.client.post(FLEET + call, content=body, headers=headers)
+        if answer.is_success and call == PULL:
+            return await self._pulled(request, body, headers, answer)
+        if answer.is_success and call == CONFIRM:
+            self._handed.pop(request.headers.get(KEY, ""), None)
+        return answer
 
     async def _pulled(
         self,
@@ -158,25 +186,41 @@ class Gate:
             if self._open.get(who) is mine:
                 del self._open[who]
 
+    def _may_call(self, request: Request) -> bool:
+        """Note a call, and tell whether it is not one too many of its address, or of its plant."""
+        address, key = _address(request), request.headers.get(KEY, "")
+        if not self._addresses.has_left(address):
+            self._tell(request, "more calls a second than all plants may make")
+            return False
+        self._addresses.charge(address)
+        if not self._plants.has_left(key):
+            self._tell(request, f"more calls a second than one plant may make, key {key[:40]!r}")
+            return False
+        return True
+
     async def refuse(self, request: Request) -> Response:
         """Answer as if there were nothing."""
+        self._addresses.charge(_address(request))
         self._tell(request, f"{request.method} {request.url.path[:80]!r}")
         return PlainTextResponse("there is nothing here", 404)
 
-    async def healthy(self, _: Request) -> Response:
+    async def healthy(self, request: Request) -> Response:
         """Say whether the SuperLink answers; the header ``Date`` is the server's clock."""
+        if not self._may_call(request):
+            return later()
         try:
             answer = await self.client.get(HEALTH, timeout=5.0)
         except httpx.TransportError:
             return PlainTextResponse("the SuperLink is away", 503)
         return PlainTextResponse("", answer.status_code)
 
-    async def _body(self, request: Request) -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self.largest:
+    async def _body(self, request: Request, held: _Held) -> bytes:
+        parts, stream = list[bytes](), aiter(request.stream())
+        while (part := await asyncio.wait_for(anext(stream, None), SILENCE)) is not None:
+            if held.much + len(part) > self.largest:
                 raise TooLargeError
+            if not held.take(len(part)):
+                raise TooMuchError
             parts.append(part)
         return b"".join(parts)
 
@@ -198,8 +242,31 @@ def _in_own_name(body: bytes) -> bool:
     return all(m.src_node_id == call.node.node_id and m.reply_to_message_id for m in said)
 
 
+def _address(request: Request) -> str:
+    return whose(request.client.host if request.client else None)
+
+
+class _Held:
+    """The memory that one call takes."""
+
+    def __init__(self, shares: Shares, sender: str) -> None:
+        self._shares, self._sender, self.much = shares, sender, 0
+
+    def take(self, more: int) -> bool:
+        taken = self._shares.take(self._sender, more)
+        self.much += more if taken else 0
+        return taken
+
+    def give_back(self) -> None:
+        self._shares.give_back(self._sender, self.much)
+
+
 class TooLargeError(Exception):
     """A request is larger than the gate lets through."""
+
+
+class TooMuchError(Exception):
+    """Requests that are still coming take more memory than they may."""
 
 
 def application(gate: Gate) -> Starlette:
@@ -226,7 +293,9 @@ async def serve(folder: FederationFolder) -> None:
         limits=limits,
         trust_env=False,
     ) as client:
-        gate = Gate(client, settings.message_mb * 1_000_000)
+        largest = settings.message_mb * 1_000_000
+        gate = Gate(client, largest, settings.calls, settings.plants)
+        connections = Shares(CONNECTIONS * (settings.plants + 1))
         config = uvicorn.Config(
             application(gate),
             host=settings.listen,
@@ -237,6 +306,7 @@ async def serve(folder: FederationFolder) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            http=counted(connections),
             lifespan="off",
             timeout_graceful_shutdown=1,
         )

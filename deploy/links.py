@@ -27,7 +27,8 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._open: set[asyncio.StreamWriter] = set()
-        self._is_cut, self._damage = False, 0
+        self._is_cut = False
+        self._damage = {True: 0, False: 0}
         self.delay = 0.0
         self._thread.start()
         self._server: asyncio.Server = self._call(self._listen())
@@ -42,9 +43,9 @@ class Link:
         """Let connections through again, at full speed."""
         self._is_cut, self.delay = False, 0.0
 
-    def damage(self, pieces: int = 1) -> None:
-        """Turn over a byte in each of the next ``pieces`` pieces of data."""
-        self._damage = pieces
+    def damage(self, pieces: int = 1, upward: bool = True) -> None:
+        """Turn over a byte in each of the next ``pieces`` pieces of data to the target, or back."""
+        self._damage[upward] = pieces
 
     def close(self) -> None:
         """End the link."""
@@ -83,13 +84,13 @@ class Link:
             while data := await reader.read(_CHUNK):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                writer.write(self._damaged(data) if upward else data)
+                writer.write(self._damaged(data, upward))
                 await writer.drain()
         writer.transport.abort()
 
-    def _damaged(self, data: bytes) -> bytes:
-        if not self._damage:
+    def _damaged(self, data: bytes, upward: bool) -> bytes:
+        if not self._damage[upward]:
             return data
-        self._damage -= 1
+        self._damage[upward] -= 1
         middle = len(data) // 2
         return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]

@@ -21,6 +21,7 @@ from experiments.processes import Home, first_error, stage
 from experiments.simulation import submit
 from server import outcome
 from server.job import Job
+from server.plants import Plant, Plants
 
 SETTINGS = ("data.source=folders", "data.root=/at-each-plant")
 """The server names no folder that exists: what a node reads is the node's own decision."""
@@ -53,6 +54,7 @@ def run(
     federation.check_certificates(folder)
     job.make_folder()
     here = _home(folder, job)
+    job = replace(job, plants=_plants(folder))
     with outcome.recorded(job.outcome):
         for attempt in range(1, attempts + 1):
             try:
@@ -68,6 +70,12 @@ def run(
                     ) from error
                 tell(f"{error}; going on from the last checkpoint")
                 job = replace(job, resume=True)
+
+
+def _plants(folder: FederationFolder) -> Plants:
+    """Return who may take part: a node is the plant for whose key it was registered."""
+    by_node = {m.node: Plant(m.partition, m.name) for m in federation.members(folder)}
+    return Plants(folder.settings().plants, by_node)
 
 
 def _home(folder: FederationFolder, job: Job) -> Home:

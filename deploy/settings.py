@@ -33,6 +33,7 @@ class FederationSettings(Settings):
         control_port: Port of the SuperLink, on loopback alone: the administrator's.
         plants: How many plants a run waits for.
         message_mb: Largest request that the gate lets through, in millions of bytes.
+        calls: How many a second the gate takes of one plant, averaged over ten.
     """
 
     name: Name = "federation"
@@ -42,6 +43,7 @@ class FederationSettings(Settings):
     control_port: Port = 9093
     plants: Count = 3
     message_mb: Count = 64
+    calls: Count = 50
 
     @property
     def address(self) -> str:

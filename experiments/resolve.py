@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bayfed.config import Experiment, experiment_hash, load_experiment
 from bayfed.errors import ConfigError, WeightsError
 from bayfed.fingerprint import file_hash
+from server import plants
 from server.job import Job
 
+_OWN = ("out", "resume", "plants")
 BUNDLED = Path(__file__).resolve().parent
 
 
@@ -50,8 +53,9 @@ def from_run_config(config: Mapping[str, object]) -> Job:
     """Return the job of Flower's run config, whose keys are ``experiment`` and ``set``.
 
     ``set`` is split like a shell line, so values with spaces or commas are quoted:
-    ``set="federation.rounds=3 data.sites='[a, b]' out=/tmp/run resume=true"``. Two words
-    are no settings of the experiment: ``out`` and ``resume``.
+    ``set="federation.rounds=3 data.sites='[a, b]' out=/tmp/run resume=true"``. Three words
+    are no settings of the experiment: ``out``, ``resume``, and ``plants``, the file that lists who
+    may take part.
 
     Raises:
         ConfigError: as ``resolve``, or the line has an open quote.
@@ -60,11 +64,18 @@ def from_run_config(config: Mapping[str, object]) -> Job:
         words = shlex.split(str(config.get("set", "")))
     except ValueError as error:
         raise ConfigError(f"set: {error}") from error
-    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    resume = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
-    rest = [word for word in words if not word.startswith(("out=", "resume="))]
-    folder = Path(out[-1]) if out else None
-    return resolve(str(config.get("experiment", "demo")), rest, folder, resume[-1:] == ["true"])
+    own: dict[str, str] = {}
+    rest = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in _OWN:
+            own[key] = value
+        else:
+            rest.append(word)
+    folder = Path(own["out"]) if "out" in own else None
+    resume = own.get("resume") == "true"
+    job = resolve(str(config.get("experiment", "demo")), rest, folder, resume)
+    return replace(job, plants=plants.read(Path(own["plants"]))) if "plants" in own else job
 
 
 def find(experiment: str, base: Path) -> Path:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from bayfed.config import dump_experiment
 from bayfed.errors import DivergedError, FederationError
 from experiments.processes import Home, SuperLink, first_error, flower_home, start_superlink
-from server import outcome
+from server import outcome, plants
 from server.job import Job
 
 _GRACE = 60.0
@@ -51,6 +51,10 @@ def simulation_options(job: Job, clients: int) -> str:
 def submit(home: Home, job: Job, options: str = "") -> str:
     """Hand ``job`` to the SuperLink and return Flower's number of the run."""
     words = f"out={shlex.quote(str(job.out))} resume={str(job.resume).lower()}"
+    if job.plants is not None:
+        listed = home.folder / "plants.json"
+        plants.write(listed, job.plants)
+        words += f" plants={shlex.quote(str(listed))}"
     experiment = home.folder / "experiment.yaml"
     experiment.write_text(dump_experiment(job.experiment), encoding="utf-8")
     config = home.folder / "run.toml"

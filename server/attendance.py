@@ -39,7 +39,7 @@ class Attendance:
             member.name: f"is not asked until round {self._resting[member.name][0] + 1}: "
             f"{self._resting[member.name][1]}"
             for member in members
-            if self._resting.get(member.name, (0, ""))[0] >= number
+            if self._resting.get(member.name, (-1, ""))[0] >= number
         }
 
     def note(self, number: int, replies: Replies, asked: Sequence[Member]) -> None:

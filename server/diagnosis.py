@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from bayfed.metrics.dissimilarity import gaussian_dissimilarity
-from bayfed.normality.empirical_bayes import EvidenceSums
-from server.sums import Total
+from bayfed.normality.empirical_bayes import EvidenceSums, implausible
+from server.sums import Total, Unlikely
 from strategies.outer import split
-from strategies.task import norm
+from strategies.schema import mismatch
+from strategies.server_optimizers import moved_of
+from strategies.task import Params, norm
 
 APART = ("statistics_distance", "statistics_share")
 NAMES = ("objective", "slope", "dissimilarity", "inner_gain", *APART)
 """Columns of the history that a diagnosis fills."""
+GRADIENT = "gradient/"
 COMPARED = 64
 """Clients whose normals are compared with each other; the effort is quadratic in them."""
+
+
+def unlikely(theta: Params, rates: Mapping[str, float]) -> Unlikely:
+    """Return what tells why a client's sums cannot be those at ``theta``.
+
+    Args:
+        theta: The shared meta-parameters.
+        rates: Multipliers of the server; parameters of rate 0 have no part in the gradient.
+    """
+    slopes = {f"{GRADIENT}{name}": t.double() for name, t in moved_of(theta, rates).items()}
+    number = torch.zeros((), dtype=torch.float64)
+    template = {**slopes, **dict.fromkeys(("square", "objective", "inner_gain"), number)}
+
+    def judge(tensors: Mapping[str, Tensor]) -> str | None:
+        if reason := mismatch(dict(tensors), template):
+            return reason
+        length, square = norm({name: tensors[name] for name in slopes}), float(tensors["square"])
+        sound = math.isclose(length**2, square, rel_tol=1e-6, abs_tol=1e-30)
+        return None if sound else f"the squared norm of its gradient is not {square:.3g}"
+
+    return judge
+
+
+def unlikely_statistics(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return why a client's tensors cannot be its statistics, one normal model's or several."""
+    ends = [name for name in tensors if name.endswith("within")]
+    for prefix in (name.removesuffix("within") for name in ends):
+        fields = {f: tensors.get(f"{prefix}{f}") for f in EvidenceSums._fields}
+        present = {name: value for name, value in fields.items() if value is not None}
+        if len(present) < len(fields):
+            missing = min(fields.keys() - present.keys())
+            return f"tensor {prefix + missing!r} is missing"
+        if reason := implausible(EvidenceSums(**present)):
+            return reason
+    return None
 
 
 def diagnosed(total: Total) -> dict[str, float]:
@@ -40,7 +78,7 @@ def diagnosed(total: Total) -> dict[str, float]:
         total: The sums of :func:`clients.diagnosis.diagnose`.
     """
     number = total.clients
-    gradient, rest = split(total.tensors, "gradient/")
+    gradient, rest = split(total.tensors, GRADIENT)
     means = {name: float(value) / number for name, value in rest.items()}
     slope = (norm(gradient) / number) ** 2
     unlike = means["square"] / slope - 1 if slope else math.nan

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,23 +14,26 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
 from bayfed.errors import DivergedError, FederationError
-from server.pulling import pull
+from server.inbox import Answer, Inbox
+from server.verdict import Refusal, said, verdict
 from strategies.secure.steps import size
 from strategies.wire import ERROR, INFO, Member, config_of, metrics_of
 
 log = logging.getLogger("bayfed.server")
-Refusal = Callable[[Message], str | None]
-"""Why a reply must not be used, or ``None``."""
 Listener = Callable[[str, int, int], None]
 """Is told the phase, how many have answered, and of how many."""
 SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.1
 """Between two looks for replies."""
 LONGER, LONGEST = 0.05, 0.5
 """On a network: who has waited for long may wait so much of it longer, up to so many seconds."""
-ENDLESS = ("holds NaN or Inf", "not finite", "not positive definite")
+ENDLESS = (
+    "holds NaN or Inf",
+    "not finite",
+    "not positive definite",
+    "out of range",
+    "federation.largest_loss",
+)
 """How it is said of a client that its numbers have left their range."""
-_RAISED = re.compile(r"<class '[\w.]+'>:<'(.*)'>", re.DOTALL)
-"""How Flower tells of what was raised in a client's process."""
 _DEAD = ("ActorDiedError", "RayActorError", "ActorUnavailableError")
 
 
@@ -155,7 +157,8 @@ class Exchange:
         self.simulated = in_simulation(grid)
         self.pause = SECONDS_SIMULATED if self.simulated else SECONDS_NETWORK
         self._pending: dict[str, Pending] = {}
-        self._late: list[tuple[Pending, Message]] = []
+        self._late: list[tuple[Pending, Answer]] = []
+        self._inbox = Inbox(grid, together=self.simulated)
 
     @property
     def busy(self) -> set[int]:
@@ -203,12 +206,12 @@ class Exchange:
         replies.gone -= {pending.member.name for pending in still.values()}
         self._pending = {k: p for k, p in self._pending.items() if k not in given_up} | still
         for pending, reply in self._late:
-            reason = _reason(reply, pending.member) or refusal(pending.number, reply)
-            if reason is None:
+            reason = verdict(reply, pending.member, partial(refusal, pending.number))
+            if reason is None and isinstance(reply, Message):
                 replies.late[pending.member] = (pending.number, reply)
                 replies.bytes_up += _size(reply)
             else:
-                replies.refused[pending.member.name] = reason
+                replies.refused[pending.member.name] = reason or ""
         self._late = []
         return replies
 
@@ -216,7 +219,7 @@ class Exchange:
         self,
         phase: str,
         asked: Sequence[tuple[Member, Message]],
-        received: Mapping[str, Message],
+        received: Mapping[str, Answer],
         refusal: Refusal,
         started: float,
     ) -> Replies:
@@ -225,7 +228,7 @@ class Exchange:
             reply = received.get(message.metadata.message_id)
             if reply is None:
                 replies.silent.add(member.name)
-            if reply is None or reply.has_error():
+            if reply is None or (isinstance(reply, Message) and reply.has_error()):
                 replies.gone.add(member.name)
             _judge(replies, member, reply, refusal)
         replies.seconds = self.clock.now() - started
@@ -233,18 +236,19 @@ class Exchange:
 
     def _send_and_receive(
         self, phase: str, messages: list[Message], patience: float
-    ) -> tuple[dict[str, Message], set[str]]:
+    ) -> tuple[dict[str, Answer], set[str]]:
         """Return the replies by the message they answer, and the messages without one."""
         for message in messages:
             message.metadata.ttl = self.timeout
         self.tell(phase, 0, len(messages))
         waiting = set(self.grid.push_messages(messages)) - {None}
-        received: dict[str, Message] = {}
+        received: dict[str, Answer] = {}
         began, left = self.clock.now(), patience
         while self._is_worth_waiting(waiting, bool(messages)):
-            for reply in self._pull(waiting | self._pending.keys(), left):
-                _check_worker(phase, reply)
-                self._receive(reply, received)
+            for answered, reply in self._inbox.look(waiting | self._pending.keys()):
+                if self.simulated:
+                    _check_worker(phase, reply)
+                self._receive(answered, reply, received)
             if waiting & received.keys():
                 self.tell(phase, len(received), len(messages))
             waiting -= received.keys()
@@ -254,11 +258,6 @@ class Exchange:
                 self._rest(self.clock.now() - began, left)
             left = began + patience - self.clock.now()
         return received, waiting
-
-    def _pull(self, waiting: set[str], left: float) -> Iterable[Message]:
-        if self.simulated:
-            return self.grid.pull_messages(waiting)
-        return pull(self.grid, waiting, left)
 
     def _rest(self, waited: float, left: float) -> None:
         """Wait until the next look, but not beyond the end."""
@@ -270,8 +269,7 @@ class Exchange:
         """Tell whether a reply is to come; where all are still busy, any of theirs will do."""
         return bool(waiting) or (not asked and bool(self._pending) and not self._late)
 
-    def _receive(self, reply: Message, received: dict[str, Message]) -> None:
-        answered = reply.metadata.reply_to_message_id
+    def _receive(self, answered: str, reply: Answer, received: dict[str, Answer]) -> None:
         pending = self._pending.pop(answered, None)
         if pending is None:
             received[answered] = reply
@@ -279,17 +277,15 @@ class Exchange:
             self._late.append((pending, reply))
 
 
-def _judge(replies: Replies, member: Member, reply: Message | None, refusal: Refusal) -> None:
-    reason = _reason(reply, member)
-    if reply is not None and reason is None:
-        reason = refusal(reply)
-    if reply is None or reason is not None:
-        name = _name(reply, member)
-        replies.refused[name] = reason or ""
-        log.warning("%s: %s: %s", replies.phase, name, reason)
-    else:
-        replies.good[member] = reply
-        replies.bytes_up += _size(reply)
+def _judge(replies: Replies, member: Member, answer: Answer | None, refusal: Refusal) -> None:
+    reason = verdict(answer, member, refusal)
+    if reason is None and isinstance(answer, Message):
+        replies.good[member] = answer
+        replies.bytes_up += _size(answer)
+        return
+    name = _name(answer, member)
+    replies.refused[name] = reason or ""
+    log.warning("%s: %s: %s", replies.phase, name, reason)
 
 
 def in_simulation(grid: Grid) -> bool:
@@ -297,33 +293,21 @@ def in_simulation(grid: Grid) -> bool:
     return isinstance(grid, InMemoryGrid) or bool(getattr(grid, "simulated", False))
 
 
-def _check_worker(phase: str, reply: Message) -> None:
-    if reply.has_error() and any(name in str(reply.error.reason) for name in _DEAD):
+def _check_worker(phase: str, reply: Answer) -> None:
+    raised = reply.error.reason if isinstance(reply, Message) and reply.has_error() else ""
+    if any(name in str(raised) for name in _DEAD):
         raise FederationError(
             f"{phase}: a Ray worker died (often for lack of memory: try fewer federation.workers); "
             "it is never replaced, so the run ends here and can be resumed"
         )
 
 
-def _reason(reply: Message | None, member: Member) -> str | None:
-    if reply is None:
-        return "no reply in time"
-    if reply.has_error():
-        said = _RAISED.sub(r"\1", str(reply.error.reason))
-        return " ".join(said.split())[:300] or "the node is gone"
-    if ERROR in reply.content:
-        error = config_of(reply, ERROR)
-        return str(error.get("message", "failed"))
-    if member.client >= 0 and metrics_of(reply).get("partition") != member.client:
-        return f"the reply is not from client {member.client}"
-    return None
-
-
-def _name(reply: Message | None, member: Member) -> str:
-    if reply is None or reply.has_error() or member.name != placeholder(member.client):
+def _name(answer: Answer | None, member: Member) -> str:
+    unnamed = member.name == placeholder(member.client)
+    if not unnamed or not isinstance(answer, Message) or answer.has_error():
         return member.name
-    record = config_of(reply, ERROR) or config_of(reply, INFO)
-    return str(record.get("name", member.name))
+    record = config_of(answer, ERROR) or config_of(answer, INFO)
+    return said(str(record.get("name", member.name)))
 
 
 def placeholder(client: int) -> str:

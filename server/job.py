@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bayfed.config import Experiment
 from bayfed.folders import alone_in, make_folder
+from server.plants import Plants
 
 FILES = frozenset(
     {
@@ -37,6 +38,7 @@ class Job:
         resume: Whether it goes on from its last checkpoint.
         measures: Whether the sites are evaluated, or only trained on.
         start: A checkpoint whose parameters take the place of those of round 0.
+        plants: Who may take part on a network; ``None`` = the nodes say who they are.
     """
 
     experiment: Experiment
@@ -44,6 +46,7 @@ class Job:
     resume: bool = False
     measures: bool = True
     start: Path | None = None
+    plants: Plants | None = None
 
     def make_folder(self) -> None:
         """Create the folder of the run.

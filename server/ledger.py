@@ -65,11 +65,11 @@ def _client(name: str, metrics: dict[str, float]) -> dict[str, str | float]:
 
 
 def _refused(exchanges: Sequence[Replies]) -> dict[str, str]:
-    return {
-        name: f"{exchange.phase}: {why}"
-        for exchange in exchanges
-        for name, why in exchange.refused.items()
-    }
+    said: dict[str, list[str]] = {}
+    for exchange in exchanges:
+        for name, why in exchange.refused.items():
+            said.setdefault(name, []).append(f"{exchange.phase}: {why}")
+    return {name: "; ".join(reasons) for name, reasons in said.items()}
 
 
 def _ideal(exchange: Replies, workers: int) -> float:

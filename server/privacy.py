@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,26 @@ from torch import Tensor
 from bayfed.config import Experiment
 from bayfed.errors import ConfigError
 from bayfed.seeds import stream
+from server.diagnosis import unlikely_statistics
 from server.exchange import Replies
 from strategies.privacy.accountant import Releases, affordable
 from strategies.privacy.clients import ClientLevel
-from strategies.privacy.statistics import PrivateStatistics
+from strategies.privacy.statistics import PARTS, PrivateStatistics
 from strategies.wire import Member, metrics_of
 
 log = logging.getLogger("bayfed.server")
 FEWEST = 10
 """Clients of a round, on average, where each is drawn on its own; a round of none is no round."""
-SPENT, NEXT = "epsilon", "epsilon_next"
+SPENT, NEXT, EACH = "epsilon", "epsilon_next", "epsilon_next_of"
+"""Metrics of a client, and what the history calls the second by client."""
 
 
 class Guard:
     """Keeps the promise of ``federation.privacy`` over the rounds of one run.
 
     What clients' privacy has cost is a function of the settings, the number of clients and that of
-    the round alone; what images' has cost is told by each client, and the largest counts.
+    the round alone; what images' has cost is told by each client. A client whose next update would
+    pass the budget, in its own words, is not asked for it; the run ends where the quorum is lost.
 
     Args:
         experiment: Of the run.
@@ -44,7 +48,7 @@ class Guard:
         self._population, self._last = 0, experiment.federation.rounds
         self._told = False
         self._spent = float((line or {}).get(SPENT) or 0.0)
-        self._next = float((line or {}).get(NEXT) or 0.0)
+        self._next = {str(k): float(v) for k, v in ((line or {}).get(EACH) or {}).items()}
 
     def enrol(self, members: Sequence[Member]) -> None:
         """Take note of who takes part.
@@ -53,9 +57,9 @@ class Guard:
             ConfigError: delta is too large for them, too few are drawn, or even one round would
                 pass the budget.
         """
+        self._population = sum(member.trains for member in members)
         if self._clients is None:
             return
-        self._population = sum(member.trains for member in members)
         delta, budget = self._settings.delta, self._settings.epsilon
         if delta * self._population >= 1:
             raise ConfigError(
@@ -94,7 +98,9 @@ class Guard:
     def allows(self, number: int) -> bool:
         """Tell whether a round stays within the budget, and say so where it does not."""
         budget = self._settings.epsilon
-        allowed = number <= self._last and (budget is None or self._next <= budget)
+        quorum = math.ceil(self._experiment.federation.quorum * self._population)
+        lost = self._over and self._population - len(self._over) < max(1, quorum)
+        allowed = number <= self._last and not lost
         if not allowed and not self._told and number <= self._experiment.federation.rounds:
             self._told = True
             log.warning(
@@ -108,10 +114,19 @@ class Guard:
         """Take note of what clients say that the privacy of their images has cost."""
         if self._settings.level != "image":
             return
-        for reply in replies.good.values():
+        for member, reply in list(replies.good.items()):
             told = metrics_of(reply)
-            self._spent = max(self._spent, told.get(SPENT, 0.0))
-            self._next = max(self._next, told.get(NEXT, 0.0))
+            spent, following = told.get(SPENT, 0.0), told.get(NEXT, 0.0)
+            if not 0 <= spent <= following < math.inf:
+                replies.refuse(member, f"its privacy has cost {spent:g}, and then {following:g}")
+                continue
+            self._spent, self._next[member.name] = max(self._spent, spent), following
+
+    def over(self, members: Sequence[Member]) -> dict[str, str]:
+        """Return whose next update would pass the budget, and that it would."""
+        budget = self._settings.epsilon
+        names = {member.name for member in members} & self._over
+        return dict.fromkeys(sorted(names), f"would pass federation.privacy.epsilon: {budget}")
 
     def line(self, number: int) -> dict[str, Any]:
         """Return what the history says of privacy after a round."""
@@ -119,7 +134,15 @@ class Guard:
             return {}
         if self._clients is not None:
             return {SPENT: self._epsilon(number), "delta": self._settings.delta}
-        return {SPENT: self._spent, NEXT: self._next, "delta": self._settings.delta}
+        following = max(self._next.values(), default=0.0)
+        told = {SPENT: self._spent, NEXT: following, EACH: dict(sorted(self._next.items()))}
+        return told | {"delta": self._settings.delta}
+
+    def unlikely(self, part: Mapping[str, Tensor]) -> str | None:
+        """Return why a client's statistics cannot be that, or ``None``."""
+        if self._statistics is None:
+            return unlikely_statistics(part)
+        return "they are not scaled" if part and part.keys() != PARTS else None
 
     def bounded(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a client's statistics within the norm that the promise rests on."""
@@ -130,6 +153,11 @@ class Guard:
         if self._statistics is None or not total:
             return total
         return self._statistics.release(total, clients)
+
+    @property
+    def _over(self) -> set[str]:
+        budget = self._settings.epsilon
+        return {name for name, e in self._next.items() if budget is not None and e > budget}
 
     @property
     def _draws_singly(self) -> bool:

@@ -1,39 +1,35 @@
-"""Who takes part: the members of a run, and the sample of a round."""
+"""Who takes part: what clients say of themselves, and the sample of a round."""
 
 from __future__ import annotations
 
-import itertools
-import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from flwr.app import ConfigRecord, Message
 
 from bayfed.errors import FederationError, ProtocolError
 from bayfed.seeds import stream
-from server.exchange import Exchange, Replies, in_simulation, placeholder
+from server.exchange import Exchange, Replies, placeholder
 from strategies.wire import INFO, Member, config_of, instruction, metrics_of
 
-log = logging.getLogger("bayfed.server")
+OPENING = "opening the data"
+MAX_NAME, MAX_NAMES = 100, 1000
+"""Longest name, and how many held-out names a client may know."""
 
 
-def enrol(
-    exchange: Exchange, config: ConfigRecord, clients: Callable[[], int], quorum: float
+def enrol_simulated(
+    exchange: Exchange, config: ConfigRecord, clients: int, quorum: float
 ) -> list[Member]:
-    """Return all members, sorted by client, after each has opened its data.
-
-    In a simulation ``clients()`` members are spread over the nodes, however many Flower has
-    been told to simulate. On a network every node is one member and says in its
-    ``num-partitions`` how many there are.
+    """Return all members of a simulation, spread over the nodes, after each has opened its data.
 
     Raises:
-        FederationError: too few nodes are there in time, or too few open their data.
+        FederationError: no node is there in time, or too few clients open their data.
     """
-    if in_simulation(exchange.grid):
-        return _enrol_simulated(exchange, config, clients(), quorum)
-    return _enrol_network(exchange, config, quorum)
+    nodes = _nodes(exchange, clients)
+    asked = [Member(c, placeholder(c), nodes[c % len(nodes)]) for c in range(clients)]
+    replies = described(exchange, config, asked)
+    replies.require(quorum)
+    return sorted(member_of(member, reply) for member, reply in replies.good.items())
 
 
 def sample(members: Sequence[Member], fraction: float, seed: int, number: int) -> list[Member]:
@@ -63,63 +59,38 @@ def check_held_out(members: Sequence[Member], names: Sequence[str]) -> None:
         raise ProtocolError("protocol.holdout: no site is left to train on")
 
 
-def refresh(
-    exchange: Exchange, config: ConfigRecord, members: Sequence[Member]
-) -> tuple[list[Member], set[int]]:
-    """Return the members as they are now, and the clients whose node is away.
-
-    A plant whose node was started anew comes back under another identity, and one that was late
-    joins; both are asked what they hold. In a simulation nothing changes.
-    """
-    if exchange.simulated:
-        return list(members), set()
-    here = set(exchange.grid.get_node_ids())
-    fresh = sorted(here - {member.node for member in members})
-    found = {member.client: member for member in members}
-    if fresh:
-        replies = _describe(exchange, config, [Member(-1, f"node {n}", n) for n in fresh])
-        for member in _members(replies):
-            if found.get(member.client, member).node not in here - {member.node}:
-                log.info("%s is here with node %d", member.name, member.node)
-                found[member.client] = member
-    current = _with_own_names(sorted(found.values()))
-    return current, {member.client for member in current if member.node not in here}
+def described(
+    exchange: Exchange,
+    config: ConfigRecord,
+    asked: Sequence[Member],
+    patience: float | None = None,
+) -> Replies:
+    """Return what those who are asked say of themselves."""
+    messages = [(member, instruction(member, "query.describe", {}, config)) for member in asked]
+    return exchange.ask(OPENING, messages, _refusal, patience)
 
 
-def _enrol_network(exchange: Exchange, config: ConfigRecord, quorum: float) -> list[Member]:
-    tried: set[int] = set()
-    members: list[Member] = []
-    expected, deadline = 1, exchange.clock.now() + exchange.timeout
-    while len(tried) < expected:
-        fresh = sorted(set(exchange.grid.get_node_ids()) - tried)
-        if exchange.clock.now() > deadline:
-            if members and len(members) >= math.ceil(quorum * expected):
-                break
-            raise FederationError(
-                f"{len(tried)} of {expected} nodes are connected after {exchange.timeout:g} s"
-            )
-        if not fresh:
-            exchange.clock.sleep(exchange.pause)
-            continue
-        tried |= set(fresh)
-        replies = _describe(exchange, config, [Member(-1, f"node {n}", n) for n in fresh])
-        replies.require(quorum)
-        members += _members(replies)
-        expected = max([expected, *(_partitions(reply) for reply in replies.good.values())])
-    return _with_own_names(_without_twins(sorted(members)))
+def member_of(asked: Member, reply: Message) -> Member:
+    """Return the member that a reply describes."""
+    info = config_of(reply, INFO)
+    held_out = info.get("held_out", [])
+    names = tuple(map(str, held_out))[:MAX_NAMES] if isinstance(held_out, list) else ()
+    name = str(info["name"])[:MAX_NAME].replace("/", "_")  # it names tensors in a checkpoint
+    client, trains = int(metrics_of(reply)["partition"]), bool(info.get("trains", True))
+    initial = str(info.get("initial", ""))[:64]
+    return Member(client, name, asked.node, trains, names, initial)
 
 
-def _enrol_simulated(
-    exchange: Exchange, config: ConfigRecord, clients: int, quorum: float
-) -> list[Member]:
-    nodes = _simulated_nodes(exchange, clients)
-    asked = [Member(c, placeholder(c), nodes[c % len(nodes)]) for c in range(clients)]
-    replies = _describe(exchange, config, asked)
-    replies.require(quorum)
-    return sorted(_members(replies))
+def _refusal(reply: Message) -> str | None:
+    """Return why a description must not be believed, or ``None``."""
+    name = config_of(reply, INFO).get("name")
+    client = metrics_of(reply).get("partition", -1)
+    named = isinstance(name, str) and bool(name.strip()) and name.isprintable()
+    numbered = isinstance(client, int) and client >= 0
+    return None if named and numbered else "it does not say who it is"
 
 
-def _simulated_nodes(exchange: Exchange, wanted: int) -> list[int]:
+def _nodes(exchange: Exchange, wanted: int) -> list[int]:
     # Flower registers the nodes while the server is already running.
     deadline, nodes = exchange.clock.now() + exchange.timeout, list(exchange.grid.get_node_ids())
     grace = exchange.clock.now() + 1.0
@@ -129,49 +100,3 @@ def _simulated_nodes(exchange: Exchange, wanted: int) -> list[int]:
         exchange.clock.sleep(exchange.pause)
         nodes = list(exchange.grid.get_node_ids())
     return sorted(nodes)
-
-
-def _describe(exchange: Exchange, config: ConfigRecord, asked: Sequence[Member]) -> Replies:
-    messages = [(member, instruction(member, "query.describe", {}, config)) for member in asked]
-    return exchange.ask("opening the data", messages, _refusal)
-
-
-def _refusal(reply: Message) -> str | None:
-    """Return why a description must not be believed, or ``None``."""
-    name = config_of(reply, INFO).get("name")
-    client = metrics_of(reply).get("partition", -1)
-    sound = isinstance(name, str) and name.isprintable() and isinstance(client, int)
-    return None if sound and client >= 0 else "it does not say who it is"
-
-
-def _members(replies: Replies) -> list[Member]:
-    return [_member(asked, reply) for asked, reply in replies.good.items()]
-
-
-def _member(asked: Member, reply: Message) -> Member:
-    info = reply.content.config_records[INFO]
-    client = int(metrics_of(reply)["partition"])
-    trains = bool(info.get("trains", True))
-    held_out = info.get("held_out", [])
-    names = tuple(map(str, held_out)) if isinstance(held_out, list) else ()
-    name = str(info["name"])[:100].replace("/", "_")  # it names tensors in a checkpoint
-    initial = str(info.get("initial", ""))[:64]
-    return Member(client, name, asked.node, trains, names, initial)
-
-
-def _partitions(reply: Message) -> int:
-    stated = reply.content.config_records[INFO].get("partitions", 0)
-    return stated if isinstance(stated, int) else 0
-
-
-def _without_twins(members: Sequence[Member]) -> list[Member]:
-    for left, right in itertools.pairwise(members):
-        if left.client == right.client:
-            raise FederationError(f"two nodes have the partition-id {left.client}")
-    return list(members)
-
-
-def _with_own_names(members: Sequence[Member]) -> list[Member]:
-    """Tell plants apart that call their sites alike."""
-    twice = {name for name, times in Counter(m.name for m in members).items() if times > 1}
-    return [replace(m, name=f"{m.name} ({m.client})") if m.name in twice else m for m in members]

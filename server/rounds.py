@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import fmean
-from typing import Protocol
+from statistics import median_low
+from typing import Any, Protocol
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -17,21 +17,25 @@ from torch import Tensor
 
 from bayfed.config import Experiment, experiment_hash
 from bayfed.errors import CheckpointError, ConfigError, DivergedError, FederationError
+from bayfed.evaluation.calibrate import implausible
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
 from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
+from server.admission import Admission
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
-from server.diagnosis import NAMES, apart, diagnosed
-from server.exchange import Exchange, Refusal, Replies, base_config
+from server.diagnosis import NAMES, apart, diagnosed, unlikely
+from server.exchange import Exchange, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.privacy import Guard
-from server.roster import check_held_out, enrol, refresh, sample
+from server.results import SITES, Rows
+from server.roster import check_held_out, enrol_simulated, sample
 from server.secure import SecureSums, Summed
 from server.tracking import Tracker, flat_settings, numbers_of, trackers
+from server.verdict import Refusal
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import Downlink
@@ -55,6 +59,7 @@ from strategies.wire import (
 )
 
 log = logging.getLogger("bayfed.server")
+STATISTICS, MEASURING = "query.statistics", "measuring"
 STAGES = 2
 """Exchanges of a calibration: the spread of the scores, then their histogram."""
 
@@ -104,9 +109,13 @@ class Federation:
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
         self.attendance = Attendance(self.settings.defence.quarantine)
+        self.measuring: dict[str, Attendance] = {}
         self.privacy = Guard(self.experiment)
         self.trackers: list[Tracker] = []
         self.apart: dict[str, float] = {}
+        self.line: dict[str, Any] = {}
+        self.rows = Rows()
+        self.admission: Admission | None = None
         self.strategy = self._strategy()
         self.held = self.strategy.downlink.held
         hides = self.settings.secure is not None
@@ -121,9 +130,7 @@ class Federation:
         if self.exchange.simulated:
             self.problem.check_settings(self.experiment)
         resumed = self._resume()
-        self.members = enrol(
-            self.exchange, self.config(0), self._clients, quorum=self.settings.quorum
-        )
+        self.members = self._enrol()
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         self.privacy.enrol(self.members)
@@ -141,6 +148,25 @@ class Federation:
             for tracker in self.trackers:
                 tracker.close()
         return snapshot
+
+    def _enrol(self) -> list[Member]:
+        config, quorum = self.config(0), self.settings.quorum
+        if self.exchange.simulated:
+            clients = len(self.problem.client_specs(self.experiment))
+            return enrol_simulated(self.exchange, config, clients, quorum)
+        self.admission = Admission(
+            self.exchange, self.job.plants, self._fits, self.settings.deadline, self.line
+        )
+        return self.admission.enrol(config, quorum)
+
+    def _fits(self, member: Member) -> str | None:
+        """Return why a plant cannot take part, ``None`` where it can."""
+        try:
+            if self.strategy.regions and member.trains:
+                self.strategy.regions.of(member.name)
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def config(self, number: int) -> ConfigRecord:
         """Return what every instruction of a round carries."""
@@ -181,9 +207,6 @@ class Federation:
         slow = stream(self.experiment.seed, "speed", name).uniform()
         return max(1, round(server.local_steps * (1 - server.unequal * slow)))
 
-    def _clients(self) -> int:
-        return len(self.problem.client_specs(self.experiment))
-
     def _cohort(self, number: int) -> list[Member]:
         hidden = self.privacy.cohort(self.members, number)
         if hidden is not None:
@@ -204,9 +227,12 @@ class Federation:
         results.cut(self.job.results, round_)
         if snapshot is not None:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
-            last = history.read(self.job.history)[-1]
-            self.attendance = Attendance(self.settings.defence.quarantine, last)
-            self.privacy = Guard(self.experiment, last)
+            self.line = history.read(self.job.history)[-1]
+            self.attendance = Attendance(self.settings.defence.quarantine, self.line)
+            kept = self.line.get(MEASURING) or {}
+            self.measuring = {kind: Attendance(line=own) for kind, own in kept.items()}
+            self.privacy = Guard(self.experiment, self.line)
+            self.rows = Rows(self.line.get(SITES))
             log.info("resumed after round %d", snapshot.round)
         return snapshot
 
@@ -266,7 +292,9 @@ class Federation:
 
     def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
-        self.members, away = refresh(self.exchange, config, self.members)
+        away: set[int] = set()
+        if self.admission is not None:
+            self.members, away = self.admission.refresh(config, number)
         self.asked, missing = self._asked(number, away)
         messages = self.strategy.configure_train(number, arrays, config, self.grid)
         if not messages and not self.exchange.busy:
@@ -286,9 +314,9 @@ class Federation:
         replies.gone |= {member.name for member in self.members if member.client in away}
         self.privacy.note(replies)
         self._check_silence(replies)
+        self._check_converging(replies)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
-        self._check_converging(replies)
         replies.require(self.settings.quorum)
         if summed is None:
             self._aggregate(number, replies)
@@ -302,23 +330,27 @@ class Federation:
         return replies, [replies] if summed is None else summed.exchanges
 
     def _check_converging(self, replies: Replies) -> None:
-        """Check the losses that clients report.
+        """Check the losses that clients report, and refuse whose alone is beyond the bound.
 
         Raises:
-            DivergedError: their mean is beyond the bound.
+            DivergedError: that of most of them is.
         """
-        losses = [metrics_of(reply).get("loss", 0.0) for reply in replies.good.values()]
-        if losses and (mean := fmean(losses)) > self.settings.largest_loss:
+        bound = self.settings.largest_loss
+        losses = {m: metrics_of(reply).get("loss", 0.0) for m, reply in replies.good.items()}
+        if losses and (middle := median_low(losses.values())) > bound:
             raise DivergedError(
-                f"{replies.phase}: the mean loss is {mean:.3g}, "
-                f"federation.largest_loss is {self.settings.largest_loss:g}"
+                f"{replies.phase}: the median loss is {middle:.3g}, "
+                f"federation.largest_loss is {bound:g}"
             )
+        for member, loss in losses.items():
+            if loss > bound:
+                replies.refuse(member, f"the loss is {loss:.3g}, federation.largest_loss {bound:g}")
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
         cohort = self._cohort(number)
         missing = {member.name: "the node is away" for member in cohort if member.client in away}
-        missing |= self.attendance.resting(number, cohort)
+        missing |= self.attendance.resting(number, cohort) | self.privacy.over(cohort)
         busy = self.exchange.busy
         return [m for m in cohort if m.name not in missing and m.client not in busy], missing
 
@@ -348,7 +380,7 @@ class Federation:
             return {}, []
         asked: list[tuple[Member, Mapping[str, ArrayRecord]]]
         asked = [(member, {}) for member in self.members if member.trains]
-        found = self._query("query.statistics", "statistics", 0, asked, self.privacy.bounded)
+        found = self._query(STATISTICS, "statistics", 0, asked, self.privacy.unlikely)
         if compares:
             replies = found.exchanges[-1].good.values()
             self.apart = apart([arrays_of(reply) for reply in replies])
@@ -363,7 +395,8 @@ class Federation:
             return {}, []
         theta, members = pack(self.strategy.shared.value), [m for m in self.members if m.trains]
         asked = [(member, self.held.records(member, theta)) for member in members]
-        found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked)
+        judge = unlikely(self.strategy.shared.value, self.experiment.method.rates)
+        found = self._query("query.diagnose", f"diagnosis of round {number}", number, asked, judge)
         self.held.answered(found.exchanges[-1].good, theta)
         return diagnosed(found), found.exchanges
 
@@ -375,9 +408,12 @@ class Federation:
         for message in messages:
             message.content[CALIBRATION] = shared
         asked = list(zip(self.members, messages, strict=True))
-        replies = self._ask(f"evaluation of round {number}", asked, results.refusal)
+        name = f"evaluation of round {number}"
+        replies = self._heard("evaluate", name, number, asked, self.rows.refusal)
+        if asked:
+            replies.require(self.settings.quorum)
         self.held.answered(replies.good, arrays)
-        rows = results.collect(replies, self.job.out.name, arm, number)
+        rows = self.rows.collect(replies, self.job.out.name, arm, number)
         return Measured(calibration, rows, [*exchanges, replies])
 
     def _calibrate(
@@ -390,7 +426,7 @@ class Federation:
         for stage in range(STAGES if members else 0):
             name, shared = f"calibration {stage + 1} of round {number}", pack(pooled)
             asked = [(m, {**self.held.records(m, theta(m)), CALIBRATION: shared}) for m in members]
-            found = self._query("query.calibrate", name, number, asked)
+            found = self._query("query.calibrate", name, number, asked, implausible)
             self.held.answered(found.exchanges[-1].good, arrays)
             pooled |= found.tensors
             exchanges += found.exchanges
@@ -402,21 +438,40 @@ class Federation:
         name: str,
         number: int,
         asked: Iterable[tuple[Member, Mapping[str, ArrayRecord]]],
-        bounded: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+        unlikely: sums.Unlikely,
     ) -> sums.Total:
-        """Return the sum over those who are asked."""
+        """Return the sum over those who are asked and whose part is not unlikely."""
         config = self.config(number)
         messages = [(m, instruction(m, kind, records, config)) for m, records in asked]
         if self.secure is not None and messages:
             summed = self.secure.total(name, messages, config)
             return sums.Total(summed.total.exact, len(summed.replies.good), summed.exchanges)
-        replies = self._ask(name, messages, sums.refusal)
-        return sums.total(replies, bounded)
-
-    def _ask(self, name: str, asked: Sequence[tuple[Member, Message]], refusal: Refusal) -> Replies:
-        replies = self.exchange.ask(name, asked, refusal)
-        if asked:
+        replies = self._heard(kind, name, number, messages, sums.refusal(unlikely))
+        sums.agree(replies)
+        if messages:
             replies.require(self.settings.quorum)
+        return sums.total(replies, self.privacy.bounded if kind == STATISTICS else dict)
+
+    def _heard(
+        self,
+        kind: str,
+        name: str,
+        number: int,
+        asked: Sequence[tuple[Member, Message]],
+        refusal: Refusal,
+    ) -> Replies:
+        """Return what is answered beside the training.
+
+        On a network a node that says nothing to one kind of question rests from that kind.
+        """
+        if self.exchange.simulated:
+            return self.exchange.ask(name, asked, refusal)
+        attendance = self.measuring.setdefault(kind, Attendance())
+        resting = attendance.resting(number, [member for member, _ in asked])
+        awake = [(member, message) for member, message in asked if member.name not in resting]
+        replies = self.exchange.ask(name, awake, refusal)
+        attendance.note(number, replies, [member for member, _ in awake])
+        replies.refused |= resting
         return replies
 
     def _record(
@@ -435,6 +490,11 @@ class Federation:
         line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
         line |= {name: diagnosis.get(name) for name in NAMES}
         line |= self.attendance.line() | self.privacy.line(snapshot.round)
+        if self.admission is not None:
+            line |= self.admission.line() | {SITES: self.rows.owners}
+            line[MEASURING] = {kind: one.line() for kind, one in self.measuring.items()}
+            line["refused"] = self.admission.refused | line["refused"]
+            self.admission.refused = {}
         line["seconds"] = self.exchange.clock.now() - started
         history.append(self.job.history, line)
         for tracker in self.trackers:

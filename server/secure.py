@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -16,9 +16,12 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from bayfed.config import Federation
 from bayfed.errors import FederationError
-from server.exchange import Exchange, Refusal, Replies
+from server.exchange import Exchange, Replies
+from server.verdict import Refusal
 from strategies.secure import server
+from strategies.secure.client import UNOPENED
 from strategies.secure.fixed import Bounded
+from strategies.secure.keys import is_public
 from strategies.secure.payload import Coding, Layout, Summand, of_record
 from strategies.secure.records import Attempt, Delivered, Form, Hello, Offer, Revealed, Tags
 from strategies.secure.ring import Bytes
@@ -56,7 +59,15 @@ class Summed:
 
 
 class TooFewError(FederationError):
-    """An attempt has lost too many clients."""
+    """An attempt has lost too many clients.
+
+    Attributes:
+        spoilers: Those whose fault it is, and what they have done.
+    """
+
+    def __init__(self, message: str, spoilers: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.spoilers = spoilers
 
 
 class SecureSums:
@@ -75,6 +86,7 @@ class SecureSums:
         self._run, self._number = os.urandom(16), 0
         self._keys: dict[int, bytes] = {}
         self._strangers: dict[int, str] = {}
+        self._spoilers: dict[int, str] = {}
 
     def total(
         self, name: str, asked: Sequence[tuple[Member, Message]], config: ConfigRecord
@@ -90,14 +102,22 @@ class SecureSums:
             FederationError: too few clients are left, twice.
         """
         exchanges = self._introduce([member for member, _ in asked], config)
-        for left in reversed(range(TRIES)):
+        tries = TRIES
+        while True:
             try:
                 return self._once(name, asked, config, exchanges)
             except TooFewError as error:
-                if not left:
+                # Whose fault it is takes no part in the next one, which costs no try.
+                self._shut_out(error.spoilers)
+                tries -= not error.spoilers
+                if not tries:
                     raise
                 log.warning("%s; tried once more", error)
-        raise AssertionError("not reached")
+
+    def _shut_out(self, spoilers: Mapping[int, str]) -> None:
+        for client, reason in spoilers.items():
+            self._keys.pop(client, None)
+            self._strangers[client] = self._spoilers[client] = reason
 
     def _once(
         self,
@@ -138,16 +158,21 @@ class SecureSums:
         asked = [
             (member, instruction(member, KEYS, {}, config))
             for member in members
-            if member.client not in self._keys
+            if member.client not in self._keys and member.client not in self._spoilers
         ]
         if not asked:
             return []
         replies = self._exchange.ask("public keys", asked, _checked(_hello_refusal), self._patience)
-        hellos = _forms(replies, Hello)
-        self._strangers = {
+        for member, reply in sorted(replies.good.items()):
+            public = of_content(reply.content, Hello).public
+            if public in self._keys.values():
+                replies.refuse(member, "its public key is that of another client")
+            else:
+                self._keys[member.client] = public
+        self._strangers = self._spoilers | {
             member.client: replies.refused.get(member.name, "") for member, _ in asked
         }
-        self._keys |= {client: hello.public for client, hello in hellos.items()}
+        hellos = _forms(replies, Hello)
         self._number = max([self._number, *(hello.latest for hello in hellos.values())])
         return [replies]
 
@@ -227,13 +252,12 @@ class _Trial:
         forms = self._delivered, self._agreed, self._mail
         revealed = _forms(self._query(UNMASK, "unmasking", refusal, *forms), Revealed)
         layouts = sorted(next(iter(self._blocks.values())))
-        found = server.unmask(
-            self._attempt,
-            self._offers,
-            {client: [found[key] for key in layouts] for client, found in self._blocks.items()},
-            revealed,
-            [self._coding.ring(layout) for layout in layouts],
-        )
+        blocks = {c: [found[key] for key in layouts] for c, found in self._blocks.items()}
+        rings = [self._coding.ring(layout) for layout in layouts]
+        try:
+            found = server.unmask(self._attempt, self._offers, blocks, revealed, rings)
+        except server.SpoiledError as error:
+            raise TooFewError(f"{self._name}: {error}", {error.owner: str(error)}) from error
         total = self._coding.decode(dict(zip(layouts, found, strict=True)), len(self._blocks))
         count = total.exact.pop(COUNT, None)
         if count is None or int(count) != len(self._blocks):
@@ -271,8 +295,16 @@ class _Trial:
         try:
             replies.need(self._attempt.threshold)
         except FederationError as error:
-            raise TooFewError(str(error)) from error
+            raise TooFewError(str(error), _accused(self._attempt, replies)) from error
         self._present = list(replies.good)
+
+
+def _accused(attempt: Attempt, replies: Replies) -> dict[int, str]:
+    """Return whose shares so many could not open that the attempt was void, and never one alone."""
+    said = replies.refused.values()
+    times = {client: sum(UNOPENED.format(client) in why for why in said) for client in attempt.keys}
+    enough = max(2, len(attempt.keys) - attempt.threshold + 1)
+    return {client: UNOPENED.format(client) for client, n in times.items() if n >= enough}
 
 
 def _with(message: Message, content: RecordDict) -> Message:
@@ -312,6 +344,8 @@ def _well_formed(form: type[Form]) -> Refusal:
 
 def _hello_refusal(reply: Message) -> str | None:
     hello = of_content(reply.content, Hello)
+    if not is_public(hello.public):
+        return "its public key is none"
     # Attempts are counted, so that no honest number comes near this one.
     sound = 0 <= hello.latest < time.time_ns()
     return None if sound else f"{hello.latest} is no number of an attempt"

@@ -45,6 +45,9 @@ PERSONAL, DOWNLINK, REGIONS, ALGORITHM = "personal/", "downlink/", "regions/", "
 
 MEASURED = ("update_norm", "drift", "cosine")
 """What is seen of the updates of a round."""
+LONGEST = 1e18
+"""Norm of an update from which on it is taken for one that has left the range of numbers: a mean of
+such, and its square, are still numbers of 32 bits."""
 
 
 class MetaFedAvg(FedAvg):
@@ -202,12 +205,15 @@ class MetaFedAvg(FedAvg):
     def refusal(self, server_round: int, reply: Message) -> str | None:
         """Return why the update in ``reply`` must not be averaged, or ``None``."""
         try:
-            self._update(server_round, reply)
+            update = self._update(server_round, reply)
             extras = arrays_of(reply, EXTRAS)
         except FederationError as error:
             return str(error)
         if reason := mismatch(extras, self.algorithm.extras(self.shared.value)):
             return f"extras: {reason}"
+        for what, tensors in (("update", update), ("extras", extras)):
+            if tensors and (length := norm(tensors)) > LONGEST:
+                return f"the norm of the {what} is {length:.3g}, which is out of range"
         metrics = metrics_of(reply)
         episodes, most = metrics.get(WEIGHT, 0), self.settings.most
         if not 0 < episodes <= most:

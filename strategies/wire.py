@@ -33,6 +33,8 @@ WEIGHT = "num-examples"
 """The metric that weighs a reply: episodes."""
 MAX_BYTES = 512 * 2**20
 """Largest set of tensors that either side accepts."""
+MAX_LAYOUT, MAX_TENSORS = 2**20, 10_000
+"""Longest accepted layout, in characters, and the most tensors in a record."""
 DTYPES = frozenset({"float32", "float64", "int64", "uint8"})
 
 
@@ -91,11 +93,13 @@ def unpack(record: ArrayRecord) -> Params:
     for layout, array in record.items():
         try:
             found = _parts(layout, array)
-        except (TypeError, ValueError, EOFError, RecursionError) as error:
+        except Exception as error:  # a stranger's bytes: NumPy and torch raise what they like
             raise FederationError(f"tensors {layout[:60]!r} cannot be read: {error}") from error
         if twice := tensors.keys() & found.keys():
             raise FederationError(f"tensor {min(twice)!r} is there twice")
         tensors |= found
+        if len(tensors) > MAX_TENSORS:
+            raise FederationError(f"more than {MAX_TENSORS} tensors")
     return dict(sorted(tensors.items()))
 
 
@@ -111,6 +115,8 @@ def _parts(layout: str, array: Array) -> Params:
 
 
 def _shapes(layout: str) -> dict[str, tuple[int, ...]]:
+    if len(layout) > MAX_LAYOUT:
+        raise ValueError(f"a layout of {len(layout)} characters, at most {MAX_LAYOUT} are accepted")
     shapes: dict[str, tuple[int, ...]] = {}
     for name, *shape in json.loads(layout):
         if type(name) is not str or any(type(size) is not int or size < 0 for size in shape):

@@ -15,12 +15,15 @@ from bayfed.evaluation.supports import read_support
 from bayfed.features import Params, StoredFeatures
 from bayfed.methods import Method, Scores
 from bayfed.normality import ScoreHistogram, score_histogram, standardise, support_spread
+from bayfed.normality.score_histogram import BINS
 
 SQUARE, SITES = "spread.square", "spread.sites"
 DENSITY, INVERSE = "null.density", "null.inverse_count"
 CHUNK = 16
 """Images scored at once; bounds the memory."""
 SMALLEST_SPREAD = 1e-6
+MOST_SITES = 1000
+"""Of one contribution."""
 SMALLEST_SUPPORT = 2
 """Images whose scores have a spread."""
 
@@ -97,6 +100,26 @@ def null_sums(
     density = counts.sum(0) / counts.sum().clamp(min=1)
     images = counts.sum() / len(counts)
     return {DENSITY: density, INVERSE: 1 / images if images > 0 else torch.zeros(()).double()}
+
+
+def implausible(sums: Mapping[str, Tensor]) -> str | None:
+    """Return why ``sums`` cannot be what sites add to a stage, or ``None``.
+
+    Args:
+        sums: Finite, of any names and shapes; {} adds nothing.
+
+    >>> implausible({SQUARE: torch.tensor(2.0), SITES: torch.tensor(-1.0)})
+    "tensor 'spread.sites' is negative"
+    """
+    for name in sorted(sums):
+        if bool((sums[name] < 0).any()):
+            return f"tensor {name!r} is negative"
+    for name in (SITES, DENSITY, INVERSE):
+        if name in sums and float(sums[name].double().sum()) > MOST_SITES:
+            return f"tensor {name!r} is that of more than {MOST_SITES} sites"
+    if DENSITY in sums and sums[DENSITY].shape != (BINS + 2,):
+        return f"tensor {DENSITY!r} has shape {tuple(sums[DENSITY].shape)}"
+    return None
 
 
 def pooled_histogram(pooled: Mapping[str, Tensor]) -> ScoreHistogram | None:

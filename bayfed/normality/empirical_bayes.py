@@ -24,6 +24,10 @@ SINGLE_SITE_KAPPA = 0.01
 """kappa0 where one site cannot show how means differ between sites (BayPrAnoMeta's value)."""
 SHRINKAGE = 0.01
 """Share of the isotropic part in the pooled covariance, which keeps it definite."""
+MOST_SITES, MOST_NORMALS = 1e6, 1e12
+"""Of one contribution."""
+_SLACK = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Rounding of a scatter, in units of its trace."""
 
 
 class EvidenceSums(NamedTuple):
@@ -78,6 +82,45 @@ def evidence_sums(stats: SufficientStatistics, share: float = 1.0) -> EvidenceSu
         share * stats.mean,
         share * outer(stats.mean),
     )
+
+
+def implausible(sums: EvidenceSums) -> str | None:
+    r"""Return why ``sums`` cannot be those of embeddings, or ``None``.
+
+    .. math:: s > 0, \quad n > 0, \quad \sum_s S_s \succeq 0, \quad
+              \sum_s \bar z_s \bar z_s^\top \succeq
+              \tfrac1s \sum_s \bar z_s \sum_s \bar z_s^\top
+
+    The last holds because a mean of squares is no less than the square of the mean. All this holds
+    for the sum of contributions for which it holds; so one that spoils it is found by itself.
+
+    Args:
+        sums: Finite, of any shapes.
+
+    >>> stats = SufficientStatistics(torch.tensor(3.0), torch.tensor([2.0]), torch.tensor([[8.0]]))
+    >>> implausible(evidence_sums(stats))
+    >>> implausible(evidence_sums(stats)._replace(within=torch.tensor([[-8.0]])))
+    'within is no scatter'
+    """
+    dim = sums.mean.shape[-1:]
+    shapes = [tuple(field.shape) for field in sums]
+    if sums.mean.ndim != 1 or shapes != [(), (), (*dim, *dim), (*dim,), (*dim, *dim)]:
+        return f"tensors of the shapes {shapes} are no sums of embeddings"
+    if not (0 < float(sums.sites) <= MOST_SITES and 0 < float(sums.count) <= MOST_NORMALS):
+        return f"{float(sums.count):g} embeddings of {float(sums.sites):g} sites"
+    if not _is_scatter(sums.within, sums.within.trace()):
+        return "within is no scatter"
+    between = sums.mean_outer - outer(sums.mean) / sums.sites
+    return None if _is_scatter(between, sums.mean_outer.trace()) else "mean_outer is no scatter"
+
+
+def _is_scatter(matrix: Tensor, scale: Tensor) -> bool:
+    """Tell whether a matrix is symmetric and has no negative eigenvalue, but for rounding."""
+    slack = _SLACK.get(matrix.dtype, 0.0) * scale.abs() + torch.finfo(matrix.dtype).tiny
+    if bool((matrix - matrix.mT).abs().max() > slack):
+        return False
+    shifted = matrix + slack * torch.eye(len(matrix), dtype=matrix.dtype)
+    return not bool(torch.linalg.cholesky_ex(shifted).info)
 
 
 def _kappa(sums: EvidenceSums, covariance: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ from strategies.secure.records import (
 from strategies.secure.ring import Bytes, Ring, Vector
 from strategies.secure.shares import SHARE, split
 
+UNOPENED = "the shares from client {} cannot be opened"
+"""How a client says whose shares are not as they should be."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -226,7 +229,7 @@ class Client:
         for author, sealed in sorted(mail.sealed.items()):
             text = unseal(self._mail(attempt, author, self._number), sealed)
             if text is None or len(text) != PUBLIC + 2 * SHARE:
-                raise FederationError(f"the shares from client {author} cannot be opened")
+                raise FederationError(UNOPENED.format(author))
             ends = PUBLIC, PUBLIC + SHARE
             opened[author] = _Opened(text[: ends[0]], text[ends[0] : ends[1]], text[ends[1] :])
         return opened

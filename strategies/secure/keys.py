@@ -71,6 +71,15 @@ class KeyPair:
         return base64.urlsafe_b64decode(generate_shared_key(self._private, other))
 
 
+def is_public(public: bytes) -> bool:
+    """Tell whether ``public`` is a public key: a point of the curve."""
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, public)
+    except ValueError:
+        return False
+    return True
+
+
 def seal(key: bytes, text: bytes) -> bytes:
     """Return ``text``, encrypted and authenticated."""
     return encrypt(base64.urlsafe_b64encode(key), text)

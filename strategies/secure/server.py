@@ -8,17 +8,31 @@ import numpy as np
 
 from bayfed.errors import FederationError
 from strategies.secure.client import Block, masked_by
-from strategies.secure.keys import SEED, KeyPair, digest
+from strategies.secure.keys import SEED, KeyPair, digest, is_public
 from strategies.secure.records import Agreed, Attempt, Mailbox, Offer, Revealed, Tags
 from strategies.secure.ring import Bytes, Ring, Vector
 from strategies.secure.shares import SHARE, combine
+
+
+class SpoiledError(FederationError):
+    """The shares of a client's secret do not give what it has promised.
+
+    Attributes:
+        owner: The client.
+    """
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(
+            f"the secret of client {owner} cannot be put together: its shares are wrong"
+        )
+        self.owner = owner
 
 
 def offer_refusal(attempt: Attempt, offer: Offer) -> str | None:
     """Return why an offer cannot be passed on, or ``None``."""
     if offer.sealed.keys() != attempt.keys.keys():
         return "shares for each member of the cohort are expected"
-    return None
+    return None if is_public(offer.public) else "its masking key is no public key"
 
 
 def reveal_refusal(offers: Mapping[int, Offer], revealed: Revealed) -> str | None:
@@ -119,7 +133,5 @@ def _combined(
     shares = {attempt.position(c): found.shares[owner] for c, found in revealed.items()}
     secret = combine(shares, attempt.threshold, is_right)
     if secret is None:
-        raise FederationError(
-            f"the secret of client {owner} cannot be put together: its shares are wrong"
-        )
+        raise SpoiledError(owner)
     return secret

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 
 from Crypto.Protocol.SecretSharing import Shamir
+
+from bayfed.seeds import stream
 
 SHARE = 16
 """Bytes of a share, which does not hold its index."""
@@ -27,7 +28,7 @@ def combine(
     """Return the secret behind ``shares``, by position from 0, ``None`` where it cannot be found.
 
     A wrong share gives a wrong secret and no sign of it; ``is_right`` tells, and other shares are
-    taken.
+    taken, drawn at random: those that come first in order would have the first ones in common.
 
     >>> parts = dict(enumerate(split(b"sixteen bytes ok", 2, 3)))
     >>> parts[0] = bytes(16)
@@ -35,8 +36,13 @@ def combine(
     b'sixteen bytes ok'
     """
     sound = [(place + 1, part) for place, part in sorted(shares.items()) if len(part) == SHARE]
-    for chosen in itertools.islice(itertools.combinations(sound, threshold), TRIES):
-        secret = Shamir.combine(list(chosen), ssss=False)
+    if len(sound) < threshold:
+        return None
+    for attempt in range(TRIES):
+        order = (
+            stream(0, "shares", attempt).permutation(len(sound)) if attempt else range(threshold)
+        )
+        secret = Shamir.combine([sound[place] for place in order[:threshold]], ssss=False)
         if is_right(secret):
             return secret
     return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata
 from flwr.proto.node_pb2 import Node
@@ -16,6 +17,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from deploy.gate import CALLS, CONFIRM, KEY, PULL, PUSH, Gate, application
+from deploy.limits import Rate, Shares, counted
+from deploy.settings import FederationSettings
 
 LARGEST = 1000
 seen: list[Request] = []
@@ -263,3 +266,137 @@ def test_a_node_sends_replies_of_its_own(sender: int, answered: str, status: int
     gate, asked = waiting([b"stored"])
     assert asking(gate, PUSH, content=call.SerializeToString()).status_code == status
     assert len(asked) == (status == 200)
+
+
+def limited(calls: int, plants: int, largest: int = LARGEST) -> tuple[Gate, list[Request]]:
+    """Return a gate to a SuperLink that knows the keys a and b, and what got through."""
+    passed: list[Request] = []
+
+    async def judge(request: Request) -> Response:
+        passed.append(request)
+        return Response(b"", 200 if request.headers.get(KEY) in ("a", "b") else 401)
+
+    transport = httpx.ASGITransport(Starlette(routes=[Route("/{p:path}", judge, methods=["POST"])]))
+    client = httpx.AsyncClient(transport=transport, base_url="https://127.0.0.1:1")
+    return Gate(client, largest, calls, plants), passed
+
+
+def at(address: str, gate: Gate, key: str, content: bytes = b"") -> int:
+    client = TestClient(application(gate), client=(address, 1), base_url="https://fed.example")
+    return client.post("/v1/fleet/get-run", content=content, headers={KEY: key}).status_code
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the clock of the gate's limits, which stands."""
+    now = [1000.0]
+    monkeypatch.setattr("deploy.limits.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deploy.gate.Rate", lambda calls: Rate(calls, lambda: now[0]))
+    return now
+
+
+def test_a_plant_has_its_share_of_calls_and_takes_nobody_elses(still: list[float]) -> None:
+    gate, passed = limited(calls=2, plants=9)
+    assert [at("192.0.2.1", gate, "a") for _ in range(22)] == [200] * 20 + [503] * 2
+    assert at("198.51.100.7", gate, "a") == 503  # wherever it calls from
+    assert at("192.0.2.1", gate, "b") == 200
+    assert len(passed) == 21
+    still[0] += 1.0
+    assert [at("192.0.2.1", gate, "a") for _ in range(3)] == [200, 200, 503]
+
+
+@pytest.mark.usefixtures("still")
+def test_who_uses_the_key_of_another_in_vain_takes_nothing_from_it() -> None:
+    gate, passed = limited(calls=2, plants=2)
+    denied = [at("203.0.113.5", gate, "stolen") for _ in range(50)]
+    assert denied == [401] * 40 + [503] * 10
+    assert len(passed) == 40
+    assert at("192.0.2.1", gate, "a") == 200
+    assert at("192.0.2.1", gate, "stolen") == 401  # as the SuperLink says, not the gate
+
+
+def test_what_is_refused_says_when_to_come_again(still: list[float]) -> None:
+    gate, _ = limited(calls=1, plants=1)
+    client = TestClient(application(gate), base_url="https://fed.example")
+    answers = [client.post("/v1/fleet/get-run", headers={KEY: "a"}) for _ in range(11)]
+    assert answers[-1].status_code == 503  # after 429 a node of Flower's ends
+    assert answers[-1].headers["retry-after"] == "1"
+    assert client.get("/health").status_code == 503
+    assert still
+
+
+def test_fifty_plants_behind_one_address_are_let_through(still: list[float]) -> None:
+    settings = FederationSettings(plants=50)
+    gate, _ = limited(settings.calls, settings.plants)
+    gate._plants = Rate(settings.calls, lambda: still[0])
+    burst = 20  # calls of a plant in a round of the guide, of which most come together
+    client = TestClient(application(gate), base_url="https://fed.example")
+    for number in range(50 * burst):
+        answer = client.post("/v1/fleet/get-run", headers={KEY: f"plant{number % 50}"})
+        assert answer.status_code == 401
+
+
+def test_calls_that_are_still_coming_take_no_more_memory_than_they_may() -> None:
+    gate, _ = limited(calls=50, plants=3)
+    held = gate._held
+    assert held.take("192.0.2.1", 4 * LARGEST - 1)
+    assert at("192.0.2.1", gate, "a", b"x" * 2) == 503
+    assert at("192.0.2.1", gate, "a", b"x") == 200
+    assert at("198.51.100.7", gate, "a", b"x" * LARGEST) == 200
+    held.give_back("192.0.2.1", 4 * LARGEST - 1)
+    assert at("192.0.2.1", gate, "a", b"x" * LARGEST) == 200
+    assert not held._held
+
+
+def test_a_call_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.gate.SILENCE", 0.01)
+    gate, passed = limited(calls=50, plants=3)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(30.0)
+        return {}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    request = Request({**scope, "path_params": {"call": PUSH}}, receive)
+    assert asyncio.run(gate.pass_on(request)).status_code == 408
+    assert passed == []
+
+
+async def _connections(most: int, opened: int) -> list[bytes]:
+    """Return what comes on connections of which the first ones say nothing."""
+    backend = Starlette(routes=[Route("/", lambda _: Response(b"here"))])
+    shares = Shares(most)
+    config = uvicorn.Config(
+        backend, port=0, http=counted(shares), lifespan="off", log_level="critical"
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(opened)]
+    streams[-1][1].write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    found = []
+    for reader, _ in reversed(streams):
+        try:
+            found.append((await asyncio.wait_for(reader.read(), 0.5))[-4:])
+        except TimeoutError:
+            found.append(b"open")
+        except ConnectionError:
+            found.append(b"")
+    for _, writer in streams:
+        writer.close()
+    server.should_exit = True
+    await task
+    assert not shares._held
+    return found[::-1]
+
+
+def test_an_address_has_so_many_connections() -> None:
+    assert asyncio.run(_connections(3, 3)) == [b"open", b"open", b"here"]
+    assert asyncio.run(_connections(2, 3)) == [b"open", b"open", b""]
+
+
+def test_a_connection_on_which_nothing_comes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.limits.SILENCE", 0.05)
+    assert asyncio.run(_connections(3, 3)) == [b"", b"", b"here"]

@@ -12,10 +12,11 @@ from bayfed.config import Experiment
 from bayfed.errors import FederationError
 from deploy import federation, running
 from deploy.layout import FederationFolder
-from deploy.settings import Member, write_settings
+from deploy.settings import FederationSettings, Member, write_settings
 from experiments.processes import Home
 from server import outcome
 from server.job import Job
+from server.plants import Plant, Plants
 
 COMPLETED, FAILED, DEAD = "completed", "failed", "dead"
 REASON = "opening the data: 1 of 2 clients answered (node 77: no such folder)"
@@ -44,6 +45,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., l
         monkeypatch.setattr(running, "_lives", lambda _: next(lives, True))
         monkeypatch.setattr(running, "_home", lambda *_: Home(tmp_path, tmp_path / "log", ""))
         monkeypatch.setattr(running, "_await_plants", lambda *_: None)
+        write_settings(FederationSettings(), FederationFolder(tmp_path).settings_file)
         monkeypatch.setattr(federation, "is_up", lambda _: True)
         monkeypatch.setattr(federation, "check_certificates", lambda _: None)
         job = Job(Experiment(), out)
@@ -100,6 +102,19 @@ def test_a_plant_is_called_by_its_name(attempts: Callable[..., list[bool]], tmp_
     write_settings(member, folder.members / "plant-b.yaml")
     with pytest.raises(FederationError, match=r"\(plant-b: no such folder\)"):
         attempts(FAILED)
+
+
+def test_the_server_is_told_who_may_take_part(
+    attempts: Callable[..., list[bool]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, told = FederationFolder(tmp_path), []
+    folder.members.mkdir()
+    member = Member(name="plant-b", partition=1, node=77, key="")
+    write_settings(member, folder.members / "plant-b.yaml")
+    real = running._attempt
+    monkeypatch.setattr(running, "_attempt", lambda *a: (told.append(a[2].plants), real(*a)))
+    attempts(COMPLETED)
+    assert told == [Plants(3, {77: Plant(1, "plant-b")})]
 
 
 def test_a_run_that_somebody_stops_is_stopped_at_the_superlink(

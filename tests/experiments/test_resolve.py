@@ -10,8 +10,11 @@ from bayfed.config import dump_experiment, experiment_hash
 from bayfed.errors import ConfigError, FederationError, WeightsError
 from experiments import resolve as module
 from experiments.resolve import from_run_config, resolve
+from server import plants
 from server.job import Job
+from server.plants import Plant, Plants
 
+PLANTS = Plants(2, {2**63 + 5: Plant(0, "plant-a"), 7: Plant(1, "plant-b")})
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 
 
@@ -25,8 +28,25 @@ def test_both_commands_resolve_to_the_same_job(tmp_path: Path) -> None:
 
 
 def test_a_path_with_spaces_survives_flowers_line(tmp_path: Path) -> None:
-    job = from_run_config({"experiment": TINY, "set": f"out='{tmp_path}/a b' resume=false"})
-    assert job == Job(job.experiment, tmp_path / "a b", resume=False)
+    plants.write(tmp_path / "plants.json", PLANTS)
+    line = f"out='{tmp_path}/a b' resume=false plants='{tmp_path}/plants.json'"
+    job = from_run_config({"experiment": TINY, "set": line})
+    assert job == Job(job.experiment, tmp_path / "a b", resume=False, plants=PLANTS)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"count": 1, "members": {"1": 2}}'])
+def test_a_damaged_list_of_plants_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plants.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"plants\.json: not a list of plants$"):
+        plants.read(path)
+
+
+def test_two_plants_of_one_number_are_refused(tmp_path: Path) -> None:
+    twins = Plants(2, {1: Plant(0, "a"), 2: Plant(0, "b")})
+    plants.write(tmp_path / "plants.json", twins)
+    with pytest.raises(ConfigError, match="two plants have one number"):
+        plants.read(tmp_path / "plants.json")
 
 
 def test_relative_paths_become_absolute(tmp_path: Path) -> None:

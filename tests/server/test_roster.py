@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from bayfed.errors import FederationError
 from experiments.inprocess import InProcessGrid, flower_identity
+from server.admission import Admission
 from server.exchange import Exchange
-from server.roster import enrol, refresh, sample
+from server.plants import Plant, Plants
+from server.roster import sample
 from strategies.wire import INFO, METRICS, Member
 from tests.fakes import app
 
@@ -84,10 +86,17 @@ def _identity() -> Iterator[None]:
         yield
 
 
-def on_network(network: Network, timeout: float = 5.0) -> list[Member]:
+CONFIG = ConfigRecord({"round": 0})
+
+
+def admission(network: Network, timeout: float = 5.0, plants: Plants | None = None) -> Admission:
     exchange = Exchange(network, timeout)
     exchange.pause = 0.01
-    return enrol(exchange, ConfigRecord({"round": 0}), lambda: 99, quorum=1.0)
+    return Admission(exchange, plants)
+
+
+def on_network(network: Network, timeout: float = 5.0, quorum: float = 1.0) -> list[Member]:
+    return admission(network, timeout).enrol(CONFIG, quorum)
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
@@ -102,15 +111,19 @@ def test_a_node_that_never_comes_ends_the_wait() -> None:
         on_network(Network([0, 1], expected=3), timeout=0.1)
 
 
-def test_two_nodes_with_one_number_are_refused() -> None:
-    with pytest.raises(FederationError, match="two nodes have the partition-id 1"):
-        on_network(Network([1, 1], expected=2))
+def test_of_two_nodes_with_one_number_the_first_is_it() -> None:
+    found = admission(Network([0, 1, 1], expected=2))
+    assert [(m.client, m.node) for m in found.enrol(CONFIG, 1.0)] == [(0, 100), (1, 101)]
+    assert found.refused == {"node 102": "opening the data: another node has the number 1"}
+
+
+def test_a_twin_is_no_plant_that_has_come() -> None:
+    with pytest.raises(FederationError, match="1 of 2 nodes are connected"):
+        on_network(Network([1, 1], expected=2), timeout=0.1)
 
 
 def test_a_quorum_of_the_nodes_may_begin() -> None:
-    exchange = Exchange(Network([0, 1], expected=3), timeout=0.1)
-    exchange.pause = 0.01
-    members = enrol(exchange, ConfigRecord({"round": 0}), lambda: 99, quorum=0.6)
+    members = on_network(Network([0, 1], expected=3), timeout=0.1, quorum=0.6)
     assert [m.client for m in members] == [0, 1]
 
 
@@ -125,35 +138,145 @@ class Changing(Network):
         return [node for node in self._contexts if node not in self.away]
 
 
+def nodes(found: tuple[list[Member], set[int]]) -> tuple[list[int], set[int]]:
+    members, away = found
+    return [member.node for member in members], away
+
+
 def test_a_plant_comes_back_with_another_node() -> None:
     network = Changing([0, 1, 1])  # the third is the second, started anew
-    exchange, config = Exchange(network, 5.0), ConfigRecord({"round": 0})
-    exchange.pause = 0.01
+    network.expected, found = 2, admission(network)
     network.away = {102}
-    members, away = refresh(exchange, config, enrol(exchange, config, lambda: 99, quorum=0.5))
-    assert ([m.node for m in members], away) == ([100, 101], set())
+    found.enrol(CONFIG, 1.0)
+    assert nodes(found.refresh(CONFIG, 1)) == ([100, 101], set())
     network.away = {101, 102}
-    members, away = refresh(exchange, config, members)
-    assert ([m.node for m in members], away) == ([100, 101], {1})
+    assert nodes(found.refresh(CONFIG, 2)) == ([100, 101], {1})
     network.away = {101}
-    members, away = refresh(exchange, config, members)
-    assert ([m.node for m in members], away) == ([100, 102], set())
+    assert nodes(found.refresh(CONFIG, 3)) == ([100, 102], set())
+
+
+def test_who_was_first_has_its_place_back() -> None:
+    network = Changing([0, 1, 1])
+    network.expected, found = 2, admission(network)
+    network.away = {102}
+    found.enrol(CONFIG, 1.0)
+    network.away = {101}
+    assert nodes(found.refresh(CONFIG, 1)) == ([100, 102], set())
+    network.away = set()
+    assert nodes(found.refresh(CONFIG, 2)) == ([100, 101], set())
 
 
 def test_a_node_does_not_take_the_place_of_one_that_is_here() -> None:
     network = Changing([0, 1, 1])
-    exchange, config = Exchange(network, 5.0), ConfigRecord({"round": 0})
-    exchange.pause = 0.01
+    network.expected, found = 2, admission(network)
     network.away = {102}
-    members = enrol(exchange, config, lambda: 99, quorum=0.5)
+    members = found.enrol(CONFIG, 1.0)
     network.away = set()
-    assert refresh(exchange, config, members) == (members, set())
+    assert found.refresh(CONFIG, 1) == (members, set())
+    assert found.refused == {"node 102": "opening the data: another node has the number 1"}
+
+
+def test_who_was_turned_away_is_asked_less_and_less_often() -> None:
+    network = Changing([0, 1, 1])
+    network.expected, found = 2, admission(network)
+    asked = []
+    found.enrol(CONFIG, 1.0)
+    for number in range(1, 20):
+        found.refused.clear()
+        found.refresh(CONFIG, number)
+        asked += [number] if found.refused else []
+    assert asked == [1, 3, 7, 15]
 
 
 def test_plants_with_sites_of_one_name_are_told_apart() -> None:
     network = Network([0, 1], expected=2)
     network.name = "part"
     assert [m.name for m in on_network(network)] == ["part (0)", "part (1)"]
+
+
+def test_a_plant_keeps_its_name_whatever_it_calls_itself_later() -> None:
+    network = Changing([0, 1, 1])
+    network.expected, found = 2, admission(network)
+    network.away = {102}
+    found.enrol(CONFIG, 1.0)
+    network.away, network.name = {101}, "factory0"
+    members, _ = found.refresh(CONFIG, 1)
+    assert [(m.name, m.node) for m in members] == [("factory0", 100), ("factory1", 102)]
+    # and where the run is resumed, by another server
+    resumed = Admission(Exchange(network, 5.0), line=found.line())
+    network.name = "factory7"
+    assert [m.name for m in resumed.enrol(CONFIG, 1.0)] == ["factory0", "factory1"]
+
+
+def test_a_latecomer_does_not_change_the_name_of_another() -> None:
+    network = Changing([0, 1])
+    network.away, found = {101}, admission(network, 0.05)
+    network.name = "part"
+    found.enrol(CONFIG, 0.5)
+    network.away = set()
+    members, _ = found.refresh(CONFIG, 1)
+    assert [m.name for m in members] == ["part", "part (1)"]
+
+
+PLANTS = Plants(3, {100: Plant(0, "a"), 101: Plant(1, "b"), 102: Plant(2, "c")})
+
+
+def test_a_list_of_plants_says_who_is_who() -> None:
+    network = Network([0, 1, 1, 3], expected=10**9)  # the third is c, the fourth nobody
+    found = admission(network, plants=PLANTS)
+    assert [(m.client, m.node) for m in found.enrol(CONFIG, 0.6)] == [(0, 100), (1, 101)]
+    assert found.refused == {
+        "c": "opening the data: the reply is not from client 2",
+        "node 103": "opening the data: it is not on the list of plants",
+    }
+
+
+def test_a_list_of_plants_has_names_for_twins() -> None:
+    network = Network([0, 1, 2], expected=3)
+    network.name = "part"
+    members = admission(network, plants=PLANTS).enrol(CONFIG, 1.0)
+    assert [m.name for m in members] == ["part (a)", "part (b)", "part (c)"]
+
+
+def test_plants_that_have_not_joined_are_not_waited_for() -> None:
+    two = Plants(3, dict(list(PLANTS.by_node.items())[:2]))
+    with pytest.raises(FederationError, match="2 of 3 nodes are connected"):
+        admission(Network([0, 1], expected=3), 1e3, two).enrol(CONFIG, 1.0)
+    assert len(admission(Network([0, 1], expected=3), 1e3, two).enrol(CONFIG, 0.6)) == 2
+
+
+class Boasting(Network):
+    """Its first node speaks of more plants than there are."""
+
+    def deliver(self, message: Message) -> Message | None:
+        reply = super().deliver(message)
+        assert reply is not None
+        if message.metadata.dst_node_id == 100:
+            known = dict(reply.content[INFO])  # type: ignore[arg-type]
+            reply.content[INFO] = ConfigRecord({**known, "partitions": 90_000})
+        return reply
+
+
+def test_how_many_plants_there_are_is_what_most_of_them_say() -> None:
+    assert len(on_network(Boasting([0, 1, 2], expected=3, late=1))) == 3
+
+
+def test_a_node_that_says_nothing_does_not_keep_the_others_out() -> None:
+    class Mute(Network):
+        def deliver(self, message: Message) -> Message | None:
+            mute = message.metadata.dst_node_id == 100
+            return None if mute else super().deliver(message)
+
+    network = Mute([0, 1, 2], expected=3, late=2)
+    network.looks = 1  # the others come while it is waited for
+    assert [m.client for m in on_network(network, timeout=0.2, quorum=0.6)] == [1, 2]
+
+
+def test_a_plant_that_fits_nowhere_is_turned_away() -> None:
+    exchange = Exchange(Network([0, 1, 2], expected=3), 5.0)
+    found = Admission(exchange, fits=lambda m: "no region" if m.client == 1 else None)
+    assert [m.client for m in found.enrol(CONFIG, 0.6)] == [0, 2]
+    assert found.refused == {"factory1": "opening the data: no region"}
 
 
 @pytest.mark.parametrize("what", ["no name", "no number", "a line", "half a number"])
@@ -174,7 +297,7 @@ def test_who_does_not_say_who_it_is_does_not_take_part(what: str) -> None:
                         reply.content[METRICS] = MetricRecord({"partition": 0.5})
             return reply
 
-    found = enrol(Exchange(Shy([0, 1, 2], 3), 5.0), ConfigRecord(), lambda: 0, 0.5)
+    found = on_network(Shy([0, 1, 2], 3), quorum=0.5)
     assert [member.client for member in found] == [0, 2]
 
 

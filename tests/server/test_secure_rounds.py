@@ -275,3 +275,60 @@ def test_coordinates_drawn_alike_go_with_secure_sums(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain", secure=None, **settings)
     secure = run(tmp_path / "secure", **settings)
     assert (weights(secure) - weights(plain)).abs().max() < 4 * BOUND + 1e-6
+
+
+SIX = {"rounds": 1, "quorum": 0.6, "timeout": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "damage", "reason"),
+    [
+        ("query.keys", 0, form("hello", public=b"x" * 33), "its public key is none"),
+        ("query.shares", 1, form("offer", public=b"x" * 33), "no public key"),
+        ("query.shares", 1, form("offer", proof=b"x" * 32), "cannot be put together"),
+        ("query.shares", 1, form("offer", sealed=[b"gAAAAA" + b"x" * 99] * 5), "cannot be opened"),
+    ],
+)
+def test_who_spoils_a_sum_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, at: int, damage: Damage, reason: str
+) -> None:
+    monkeypatch.setattr(fakes, "SITES", 6)
+
+    class Spoiling(Faulty):
+        """It does so again and again."""
+
+        def deliver(self, message: Message) -> Message | None:
+            reply = InProcessGrid.deliver(self, message)
+            assert reply is not None
+            config = message.content.config_records[CONFIG]
+            meant = config["client"] == 1 and int(str(config["round"])) >= at
+            hostile = meant and message.metadata.message_type == kind
+            return damage(message, reply) if hostile else reply
+
+    job = run(tmp_path, Spoiling(damage), **SIX)
+    line = next(line for line in lines(job) if line["round"] == 1)
+    assert {client["name"] for client in line["clients"]} == {"site0", "site2", "site3", "site4"}
+    assert reason in line["refused"]["site1"]
+
+
+def test_the_key_of_another_client_is_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "SITES", 6)
+
+    class Copying(InProcessGrid):
+        first: Any = None
+
+        def deliver(self, message: Message) -> Message | None:
+            reply = super().deliver(message)
+            assert reply is not None
+            if message.metadata.message_type == "query.keys":
+                client = message.content.config_records[CONFIG]["client"]
+                public = reply.content.config_records["secure.hello"]["public"]
+                self.first = public if client == 0 else self.first
+                if client == 1:
+                    return form("hello", public=self.first)(message, reply)
+            return reply
+
+    job = run(tmp_path, Copying(fakes.app, 6), **SIX)
+    assert "its public key is that of another client" in lines(job)[1]["refused"]["site1"]

@@ -15,6 +15,7 @@ from strategies.secure.averaging import mean, summand
 from strategies.secure.fixed import Bounded, Wide
 from strategies.secure.payload import Coding, Summand, parse
 from strategies.secure.ring import Vector
+from strategies.secure.shares import combine, split
 from strategies.task import clipped
 from strategies.wire import WEIGHT
 
@@ -127,3 +128,11 @@ def test_a_sum_without_weight_is_refused() -> None:
 def test_a_strange_layout_is_refused_in_one_line(layout: str) -> None:
     with pytest.raises(FederationError, match="is no layout"):
         parse(layout)
+
+
+def test_a_wrong_share_among_many_does_not_hide_the_secret() -> None:
+    secret = bytes(range(16))
+    parts = dict(enumerate(split(secret, 13, 24)))
+    wrong = parts | {0: bytes(16), 1: bytes(16)}
+    assert combine(wrong, 13, lambda found: found == secret) == secret
+    assert combine(dict(list(wrong.items())[:12]), 13, lambda _: True) is None
