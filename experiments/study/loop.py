@@ -25,6 +25,10 @@ class Exact(Protocol):
         """Return its gradient."""
 
 
+Asks = Callable[[Mapping[str, Sent], Mapping[str, Params], int], Mapping[str, tuple[Reply, Params]]]
+"""From what clients are sent, what they remember and the round to their replies and memories."""
+
+
 @dataclass(frozen=True)
 class Point:
     r"""What was seen in a round, before its step.
@@ -73,7 +77,7 @@ def run(
     algorithm: Algorithm, outer: Outer, tasks: Mapping[str, LocalTask], theta: Params, rounds: int,
     exact: Exact, *, fraction: float = 1.0, seed: int = 0, rule: Rule = weighted_mean,
     steps: Mapping[str, int] | None = None, bound: float = 1e12,
-    until: Callable[[Point], bool] | None = None,
+    until: Callable[[Point], bool] | None = None, ask: Asks | None = None,
 ) -> Course:  # fmt: skip
     """Return the course of ``algorithm`` over ``tasks``; equal arguments give equal bits.
 
@@ -90,7 +94,9 @@ def run(
         steps: Local steps of single clients.
         bound: Of F, beyond which a run counts as diverged.
         until: Ends a run early.
+        ask: Has the clients compute; each by itself without it.
     """
+    ask = ask or one_by_one(algorithm, tasks)
     at, memory = outer.start(theta), algorithm.start(theta)
     memories: dict[str, Params] = {name: {} for name in tasks}
     points: list[Point] = []
@@ -98,12 +104,13 @@ def run(
         value = exact.value(at.value)
         if not math.isfinite(value) or value > bound:
             return Course(points, at.value, memories, memory, diverged=True)
-        replies: dict[str, Reply] = {}
+        sent: dict[str, Sent] = {}
         for name in _sampled(list(tasks), fraction, seed, number):
-            sent = algorithm.send(at.value, memory, name)
-            sent = Sent(sent.theta, sent.extras, (steps or {}).get(name, sent.steps))
-            reply = algorithm.client(tasks[name], sent, memories[name], number)
-            replies[name], memories[name] = reply
+            own = algorithm.send(at.value, memory, name)
+            sent[name] = Sent(own.theta, own.extras, (steps or {}).get(name, own.steps))
+        answers = ask(sent, memories, number)
+        replies = {name: reply for name, (reply, _) in answers.items()}
+        memories |= {name: kept for name, (_, kept) in answers.items()}
         received = Received(number, replies, len(tasks), rule, steps or {})
         pseudo, memory = algorithm.server(received, memory)
         points.append(_point(at, value, pseudo, received, exact))
@@ -112,6 +119,20 @@ def run(
             break
     diverged = not math.isfinite(exact.value(at.value))
     return Course(points, at.value, memories, memory, diverged)
+
+
+def one_by_one(algorithm: Algorithm, tasks: Mapping[str, LocalTask]) -> Asks:
+    """Return how each client computes by itself."""
+
+    def ask(
+        sent: Mapping[str, Sent], memories: Mapping[str, Params], number: int
+    ) -> dict[str, tuple[Reply, Params]]:
+        return {
+            name: algorithm.client(tasks[name], own, memories[name], number)
+            for name, own in sent.items()
+        }
+
+    return ask
 
 
 def _point(at: Iterate, value: float, pseudo: Params, received: Received, exact: Exact) -> Point:

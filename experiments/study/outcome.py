@@ -42,6 +42,7 @@ class Check:
         numbers: What was found, as label and text.
         abscissa: The label of the x axis.
         marks: What is drawn.
+        applies: Whether what the claim rests on was the case, without which there is no verdict.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Check:
     numbers: dict[str, str]
     abscissa: str
     marks: tuple[Mark, ...]
+    applies: bool = True
 
 
 def write_marks(path: Path, abscissa: str, marks: Sequence[Mark]) -> None:
@@ -92,5 +94,7 @@ def summary(checks: Sequence[Check], title: str) -> str:
 
 
 def verdict(check: Check) -> str:
-    """Return PASS or FAIL."""
+    """Return PASS, FAIL, or that the claim does not apply."""
+    if not check.applies:
+        return "DOES NOT APPLY"
     return "PASS" if check.passed else "FAIL"

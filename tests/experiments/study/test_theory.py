@@ -62,3 +62,15 @@ def test_the_deterministic_check_holds() -> None:
     bound = {m.x: m.y for m in found.marks if m.series.startswith("bound")}
     assert all(m.y <= bound[m.x] for m in found.marks if m.series == "least")
     assert "PASS" in summary([found], "title")
+
+
+def test_real_sites_are_asked_for_by_their_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, none = tmp_path / "w", tmp_path / "none"
+    for data, said in ((None, "which --data names"), (none, str(weights))):
+        with pytest.raises(theory.typer.Exit) as exit_:
+            theory.main(tmp_path / "out", data=data, weights=weights)
+        assert exit_.value.exit_code == 2
+        assert said in capsys.readouterr().out
+        assert not (tmp_path / "out").exists()
