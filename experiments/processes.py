@@ -231,15 +231,23 @@ class SuperLink:
         return False
 
 
-def start_superlink(home: Home, options: Sequence[str] = ()) -> SuperLink:
+def start_superlink(
+    home: Home, options: Sequence[str] = (), own: Mapping[str, str] | None = None
+) -> SuperLink:
     """Start a SuperLink on loopback and wait until it answers.
+
+    Args:
+        home: Where.
+        options: Of its command.
+        own: What it and the processes that it starts have in their environment besides.
 
     Raises:
         FederationError: it does not come up.
     """
     port = free_port()
     base = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
-    process = home.start([*base, "--disable-runtime-dependency-installation", *options])
+    command = [*base, "--disable-runtime-dependency-installation", *options]
+    process = home.start(command, own=own)
     connection = (
         f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{port}"\n'
     )

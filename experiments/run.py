@@ -28,6 +28,13 @@ def run(job: Job, console: Console) -> Path:
     if backbone.weights is not None:
         shown = f"weights: {backbone.weights.name}, sha256 {backbone.sha256}"
         console.print(shown, markup=False, highlight=False, soft_wrap=True)
+    if job.experiment.federation.backend == "ray":
+        from experiments import cluster
+
+        joined = cluster.find()
+        if joined is not None:
+            told = joined.describe(job.experiment.federation.gpu_share)
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
     with follow(job, console):
         start(job, clients)
     if not job.report.exists():

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from bayfed.config import dump_experiment
 from bayfed.errors import DivergedError, FederationError
+from experiments import cluster
 from experiments.processes import Home, SuperLink, first_error, flower_home, start_superlink
 from server import outcome, plants
 from server.job import Job
@@ -32,20 +33,24 @@ def simulate(job: Job, clients: int) -> None:
     with job.alone():  # what a killed runner has left may still write
         job.outcome.unlink(missing_ok=True)
     with outcome.recorded(job.outcome), flower_home(job.out / "flower.log") as home:
-        superlink = start_superlink(home, ["--simulation"])
+        own = cluster.environment(home.app, home.environment())
+        superlink = start_superlink(home, ["--simulation"], own)
         run = submit(home, job, simulation_options(job, clients))
         wait(superlink, job, "flwr-simulation")
         check(home, job, run)
 
 
 def simulation_options(job: Job, clients: int) -> str:
-    """Return Flower's federation config: one actor a worker."""
+    """Return Flower's federation config: one actor a worker, or a CPU of a cluster."""
     settings = job.experiment.federation
-    workers = min(settings.workers or os.cpu_count() or 1, clients)
-    return (
+    options = (
         f"num-supernodes={clients} client-resources-num-cpus=1 "
-        f"client-resources-num-gpus={settings.gpu_share} init-args-num-cpus={workers}"
+        f"client-resources-num-gpus={settings.gpu_share}"
     )
+    if cluster.address() is not None:  # how many it has cannot be said by who joins it
+        return options
+    workers = min(settings.workers or os.cpu_count() or 1, clients)
+    return f"{options} init-args-num-cpus={workers}"
 
 
 def submit(home: Home, job: Job, options: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -508,6 +509,9 @@ class Federation:
             return len(self.members)
         if self.settings.backend != "ray":
             return 1
+        ray = sys.modules.get("ray")
+        if ray is not None and ray.is_initialized():  # a cluster has as many as it has
+            return int(ray.cluster_resources().get("CPU", 1)) or 1
         return self.settings.workers or os.cpu_count() or 1
 
 
