@@ -19,7 +19,8 @@ from bayfed.evaluation.atomic import write_atomic
 from server import outcome
 from server.exchange import in_simulation
 from server.job import Job
-from server.rounds import Problem, run_rounds
+from server.problem import Problem
+from server.rounds import run_rounds
 
 log = logging.getLogger("bayfed.server")
 app = ServerApp()

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median_low
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from bayfed.config import Experiment, experiment_hash
+from bayfed.config import experiment_hash
 from bayfed.errors import CheckpointError, ConfigError, DivergedError, FederationError
 from bayfed.evaluation.calibrate import implausible
 from bayfed.evaluation.summary import CONTROL, TRAINED
-from bayfed.evaluation.table import ResultRow
 from bayfed.fingerprint import fingerprint
 from bayfed.seeds import stream
 from server import checkpoints, history, phase, results, sums
@@ -31,12 +28,15 @@ from server.diagnosis import NAMES, apart, diagnosed, unlikely
 from server.exchange import Exchange, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
+from server.measured import Measured
 from server.privacy import Guard
+from server.problem import Problem
 from server.results import SITES, Rows
 from server.roster import check_held_out, enrol_simulated, sample
 from server.secure import SecureSums, Summed
 from server.tracking import Tracker, flat_settings, numbers_of, trackers
 from server.verdict import Refusal
+from server.workers import workers
 from strategies.averaging import Averaging
 from strategies.build import algorithm_of
 from strategies.downlink import Downlink
@@ -63,33 +63,6 @@ log = logging.getLogger("bayfed.server")
 STATISTICS, MEASURING = "query.statistics", "measuring"
 STAGES = 2
 """Exchanges of a calibration: the spread of the scores, then their histogram."""
-
-
-class Problem(Protocol):
-    """What the server must know of the learning problem."""
-
-    def client_specs(self, experiment: Experiment) -> Sequence[object]:
-        """Return one entry for each client of a simulation."""
-
-    def initial_parameters(
-        self, experiment: Experiment, statistics: dict[str, Tensor] | None
-    ) -> Params:
-        """Return the meta-parameters of round 0, whose shapes a reply must have."""
-
-    def lr_scales(self, experiment: Experiment) -> Mapping[str, float]:
-        """Return learning-rate multipliers by prefix of a parameter's name."""
-
-    def check_settings(self, experiment: Experiment) -> None:
-        """Check what every client of a simulation would find wrong."""
-
-
-@dataclass
-class Measured:
-    """An evaluation: its calibration, its rows and what it cost."""
-
-    calibration: dict[str, Tensor]
-    rows: list[ResultRow]
-    exchanges: list[Replies]
 
 
 class Federation:
@@ -486,7 +459,12 @@ class Federation:
     ) -> Snapshot:
         if measured is not None:
             results.append(self.job.results, measured.rows)
-        line = line_of(snapshot.round, trained, exchanges, self._workers())
+        line = line_of(
+            snapshot.round,
+            trained,
+            exchanges,
+            workers(self.exchange, self.settings, len(self.members)),
+        )
         line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
         line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
         line |= {name: diagnosis.get(name) for name in NAMES}
@@ -503,16 +481,6 @@ class Federation:
         snapshot = replace(snapshot, history=snapshot.history + 1)
         checkpoints.write(self.job.out / "checkpoints", snapshot, self.identity)
         return snapshot
-
-    def _workers(self) -> int:
-        if not self.exchange.simulated:
-            return len(self.members)
-        if self.settings.backend != "ray":
-            return 1
-        ray = sys.modules.get("ray")
-        if ray is not None and ray.is_initialized():  # a cluster has as many as it has
-            return int(ray.cluster_resources().get("CPU", 1)) or 1
-        return self.settings.workers or os.cpu_count() or 1
 
 
 def run_rounds(grid: Grid, job: Job, problem: Problem) -> Snapshot:
