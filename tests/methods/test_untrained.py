@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,9 +86,10 @@ def test_scores_do_not_depend_on_what_is_scored_beside(settings, grid):
     query = tokens(6, grid, "query")
     together = method.score(adapted, query)
     alone = [method.score(adapted, image[None]) for image in query]
-    torch.testing.assert_close(together.image, torch.cat([s.image for s in alone]))
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+    close(together.image, torch.cat([s.image for s in alone]))
     if grid > 1:
-        torch.testing.assert_close(together.tokens, torch.cat([s.tokens for s in alone]))
+        close(together.tokens, torch.cat([s.tokens for s in alone]))
 
 
 @systems
