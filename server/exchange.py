@@ -261,8 +261,8 @@ class Exchange:
 
     def _rest(self, waited: float, left: float) -> None:
         """Wait until the next look, but not beyond the end."""
-        longest = self.pause if self.simulated else LONGEST
-        pause = min(max(self.pause, LONGER * waited), max(self.pause, longest))
+        longer = 0.0 if self.simulated else min(LONGEST, LONGER * waited)
+        pause = max(self.pause, longer)
         self.clock.sleep(max(0.0, min(pause, left)))
 
     def _is_worth_waiting(self, waiting: set[str], asked: bool) -> bool:

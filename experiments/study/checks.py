@@ -32,6 +32,7 @@ from strategies.task import Params
 SLOPE = "squared norm of the gradient of F"
 ROUNDING = 1e-20
 """Squared norms below are rounding errors and are fitted by no line."""
+ORDERS: tuple[Order, ...] = ("first", "hessian-free", "exact")
 SMALL = Problem(clients=4)
 
 
@@ -208,19 +209,19 @@ def clients(seed: int) -> Check:
 
 def first_order(seed: int) -> Check:
     """Return whether first-order MAML stops at a floor of order alpha^2, and the others do not."""
-    alphas, orders = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32), ("first", "hessian-free", "exact")
+    alphas = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
     small, rounds = alphas[:4], 120
-    ends: dict[str, dict[float, float]] = {order: {} for order in orders}
+    ends: dict[str, dict[float, float]] = {order: {} for order in ORDERS}
     for alpha in alphas:
         problem = replace(SMALL, seed=seed, alpha=alpha)
         tasks = _exactly(problem)
         rate = 1 / Objective(tasks.values()).smoothness
-        for order in orders:
-            algorithm = PerFedAvg(Averaging(local_lr=1.0), alpha, _order(order))
+        for order in ORDERS:
+            algorithm = PerFedAvg(Averaging(local_lr=1.0), alpha, order)
             course = _course(algorithm, rate, tasks, problem.start(), rounds, _settled)
             ends[order][alpha] = course.points[-1].slope
     line = slope(small, [ends["first"][alpha] for alpha in small])
-    gap = max(ends[order][a] / ends["first"][a] for order in orders[1:] for a in alphas)
+    gap = max(ends[order][a] / ends["first"][a] for order in ORDERS[1:] for a in alphas)
     return Check(
         name="first_order",
         claim="First-order MAML stops where ||grad F||^2 is of order alpha^2; exact and "
@@ -240,15 +241,10 @@ def first_order(seed: int) -> Check:
         abscissa="inner rate alpha",
         marks=tuple(
             Mark(SLOPE, order, alpha, max(y, 1e-34), order == "first" and alpha in small)
-            for order in orders
+            for order in ORDERS
             for alpha, y in ends[order].items()
         ),
     )
-
-
-def _order(name: str) -> Order:
-    orders: dict[str, Order] = {"first": "first", "exact": "exact", "hessian-free": "hessian-free"}
-    return orders[name]
 
 
 def drift(seed: int) -> Check:

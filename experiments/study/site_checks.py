@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from statistics import fmean
 
-from experiments.study.checks import SLOPE
+from experiments.study.checks import ORDERS, SLOPE
 from experiments.study.frozen import Frozen, adapted, asking
 from experiments.study.loop import Course, Point, run
 from experiments.study.outcome import Check, Mark
@@ -24,7 +24,6 @@ from strategies.algorithm import Algorithm
 from strategies.averaging import Average, Averaging
 from strategies.local import minus, scaled
 from strategies.outer import Outer
-from strategies.perfedavg import Order
 from strategies.scaffold import Scaffold
 from strategies.server_optimizers import ServerOptimizer
 from strategies.task import Params, norm
@@ -235,20 +234,18 @@ def clients(ground: Ground) -> Check:
 
 def first_order(ground: Ground) -> Check:
     """Return whether first-order MAML stops at a floor that exact and Hessian-free pass."""
-    rounds, orders = 200, ("first", "hessian-free", "exact")
+    rounds = 200
     alphas = [factor / ground.pilot for factor in (0.25, 0.5, 1.0)]
-    ends: dict[str, list[Point]] = {order: [] for order in orders}
+    ends: dict[str, list[Point]] = {order: [] for order in ORDERS}
     for alpha in alphas:
         rate = ground.rate / (1 + alpha * ground.pilot) ** 2
         frozen = replace(ground.frozen, personal=adapted("exact", alpha))
-        for order in orders:
-            course = _course(
-                frozen, adapted(_order(order), alpha), rate, ground.course.theta, rounds
-            )
+        for order in ORDERS:
+            course = _course(frozen, adapted(order, alpha), rate, ground.course.theta, rounds)
             ends[order].append(course.points[-1])
     floors = [point.slope for point in ends["first"]]
     settled = max(p.step**2 / p.slope for p in ends["first"])
-    gap = max(p.slope / f for o in orders[1:] for p, f in zip(ends[o], floors, strict=True))
+    gap = max(p.slope / f for o in ORDERS[1:] for p, f in zip(ends[o], floors, strict=True))
     line = slope(alphas, floors)
     return Check(
         name="first_order",
@@ -269,16 +266,11 @@ def first_order(ground: Ground) -> Check:
         abscissa="inner rate alpha",
         marks=tuple(
             Mark(SLOPE, order, alpha, point.slope, order == "first")
-            for order in orders
+            for order in ORDERS
             for alpha, point in zip(alphas, ends[order], strict=True)
         ),
         applies=ground.applies and settled < 0.1,
     )
-
-
-def _order(name: str) -> Order:
-    orders: dict[str, Order] = {"first": "first", "exact": "exact", "hessian-free": "hessian-free"}
-    return orders[name]
 
 
 def drift(ground: Ground) -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -86,10 +85,11 @@ def test_scores_do_not_depend_on_what_is_scored_beside(settings, grid):
     query = tokens(6, grid, "query")
     together = method.score(adapted, query)
     alone = [method.score(adapted, image[None]) for image in query]
-    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
-    close(together.image, torch.cat([s.image for s in alone]))
+    # A residual is the small difference of large squares, whose last digits are the processor's.
+    bounds = {"rtol": 1e-4, "atol": 1e-4} if settings["name"] == "pca" else {}
+    torch.testing.assert_close(together.image, torch.cat([s.image for s in alone]), **bounds)
     if grid > 1:
-        close(together.tokens, torch.cat([s.tokens for s in alone]))
+        torch.testing.assert_close(together.tokens, torch.cat([s.tokens for s in alone]), **bounds)
 
 
 @systems
