@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from bayfed.errors import BayfedError, one_line
+from bayfed.errors import BayfedError, FederationError, one_line
 from bayfed.evaluation.checkpoint import digest
 from clients import diagnosis, secure
 from clients.local import simulated
-from clients.memory import Memory
+from clients.memory import DOWNLINK, OWN, SHOWN, UPLINK, Memory
 from clients.session import Session, identity, read
 from strategies.algorithm import Reply, Sent
 from strategies.averaging import Averaging
@@ -34,6 +34,7 @@ from strategies.wire import (
     ERROR,
     EXTRAS,
     INFO,
+    MEMORY,
     METRICS,
     WEIGHT,
     arrays_of,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from clients.factory import Factory
 
 log = logging.getLogger("bayfed.client")
-UPLINK, DOWNLINK, SHOWN, OWN = "uplink", "downlink", "shown", "own"
-"""Where the memories of a client's parts stand."""
 app = ClientApp()
 Work = Callable[[Session, Message], RecordDict]
 
@@ -170,6 +169,19 @@ def diagnose(message: Message, context: Context) -> Message:
     return answer(message, context, work)
 
 
+@app.query("remember")
+def remember(message: Message, context: Context) -> Message:
+    """Take up what this client remembered when the run was interrupted."""
+
+    def work(session: Session, message: Message) -> RecordDict:
+        if not simulated():
+            raise FederationError("this node takes no memory from the server")
+        Memory(context, session.client).restore(arrays_of(message, MEMORY))
+        return RecordDict()
+
+    return answer(message, context, work)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Return the update of one round."""
@@ -236,7 +248,17 @@ def computed(asked: Asked, factory: Factory) -> Reply:
 
 
 def leaving(asked: Asked, name: str, update: Reply) -> RecordDict:
-    """Return what comes after the update of the client called ``name``: the form it leaves in."""
+    """Return what comes after the update of the client called ``name``: the form it leaves in.
+
+    Who is only played hands a copy of its memory over, so that the run can be resumed.
+    """
+    content = _formed(asked, name, update)
+    if simulated() and (lasting := asked.memory.lasting):
+        content[MEMORY] = pack(lasting)
+    return content
+
+
+def _formed(asked: Asked, name: str, update: Reply) -> RecordDict:
     session, memory, number = asked.session, asked.memory, asked.session.round
     experiment = session.experiment
     settings, uplink = Averaging.of(experiment), Uplink.of(experiment)

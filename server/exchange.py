@@ -22,6 +22,8 @@ from strategies.wire import ERROR, INFO, Member, config_of, metrics_of
 log = logging.getLogger("bayfed.server")
 Listener = Callable[[str, int, int], None]
 """Is told the phase, how many have answered, and of how many."""
+Keeper = Callable[[Message], object]
+"""Is given every reply of a client that is only played, and takes out what it is to keep."""
 SECONDS_SIMULATED, SECONDS_NETWORK = 0.01, 0.1
 """Between two looks for replies."""
 LONGER, LONGEST = 0.05, 0.5
@@ -151,8 +153,9 @@ class Exchange:
         grid: Grid,
         timeout: float,
         tell: Listener = lambda *_: None,
+        keep: Keeper = lambda _: None,
     ) -> None:
-        self.grid, self.timeout, self.tell = grid, timeout, tell
+        self.grid, self.timeout, self.tell, self.keep = grid, timeout, tell, keep
         self.clock: Clock = getattr(grid, "clock", Clock())
         self.simulated = in_simulation(grid)
         self.pause = SECONDS_SIMULATED if self.simulated else SECONDS_NETWORK
@@ -270,6 +273,8 @@ class Exchange:
         return bool(waiting) or (not asked and bool(self._pending) and not self._late)
 
     def _receive(self, answered: str, reply: Answer, received: dict[str, Answer]) -> None:
+        if self.simulated and isinstance(reply, Message) and not reply.has_error():
+            self.keep(reply)
         pending = self._pending.pop(answered, None)
         if pending is None:
             received[answered] = reply

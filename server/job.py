@@ -15,6 +15,7 @@ FILES = frozenset(
         "checkpoints",
         "config.yaml",
         "flower.log",
+        "memories",
         "metrics.jsonl",
         "outcome.json",
         "phase.txt",
@@ -75,6 +76,11 @@ class Job:
     def history(self) -> Path:
         """The file with one line a round."""
         return self.out / "metrics.jsonl"
+
+    @property
+    def memories(self) -> Path:
+        """The folder of what the clients of a simulation remember."""
+        return self.out / "memories"
 
     @property
     def phase(self) -> Path:

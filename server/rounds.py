@@ -29,6 +29,7 @@ from server.exchange import Exchange, Replies, base_config
 from server.job import Job
 from server.ledger import line_of
 from server.measured import Measured
+from server.memories import Memories, remind
 from server.privacy import Guard
 from server.problem import Problem
 from server.results import SITES, Rows
@@ -76,7 +77,9 @@ class Federation:
         self.grid, self.job, self.problem = grid, job, problem
         self.experiment = job.experiment
         self.settings = job.experiment.federation
-        self.exchange = Exchange(grid, self.settings.timeout, partial(phase.write, job.phase))
+        self.memories = Memories(job.memories)
+        tell = partial(phase.write, job.phase)
+        self.exchange = Exchange(grid, self.settings.timeout, tell, self.memories.take)
         self.identity = experiment_hash(self.experiment)
         self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
         self.members: list[Member] = []
@@ -104,7 +107,9 @@ class Federation:
         if self.exchange.simulated:
             self.problem.check_settings(self.experiment)
         resumed = self._resume()
+        remembered = self.memories.restore(0 if resumed is None else resumed.round)
         self.members = self._enrol()
+        remind(self.exchange, self.config(0), self.members, remembered)
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         self.privacy.enrol(self.members)
@@ -266,6 +271,7 @@ class Federation:
 
     def _train(self, number: int) -> tuple[Replies, list[Replies]]:
         config, arrays = self.config(number), pack(self.strategy.shared.value)
+        self.memories.number = number
         away: set[int] = set()
         if self.admission is not None:
             self.members, away = self.admission.refresh(config, number)

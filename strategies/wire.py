@@ -16,12 +16,13 @@ from strategies.task import Params
 
 CODE = ("bayfed", "clients", "strategies")
 """The packages that server and clients must hold in the same version."""
-ARRAYS, CHANGE, HELD, EXTRAS, CALIBRATION, METRICS, CONFIG, INFO, ERROR = (
+ARRAYS, CHANGE, HELD, EXTRAS, CALIBRATION, MEMORY, METRICS, CONFIG, INFO, ERROR = (
     "arrays",
     "change",
     "held",
     "extras",
     "calibration",
+    "memory",
     "metrics",
     "config",
     "info",

@@ -104,7 +104,7 @@ class Federation(Settings):
     """Seconds a round waits for updates; one that comes later, but in time, counts in the round in
     which it comes. Empty: as long as the timeout."""
     workers: Count | None = None
-    """Ray actors; empty = one for each core."""
+    """Ray actors; empty = one for each core. On a cluster that is joined, one for each of its."""
     gpu_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of a GPU a client occupies."""
     clients: Clients = Clients()

@@ -70,6 +70,19 @@ def test_batched_updates_leave_in_the_same_form(tmp_path: Path, federation: Any)
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
+@pytest.mark.parametrize("backend", ["inprocess", "batched"])
+def test_a_resumed_run_goes_on_with_what_its_clients_remember(tmp_path: Path, backend: str) -> None:
+    remembers: dict[str, Any] = {"uplink": {"bits": 2}}
+    whole, _ = trained(settings(backend, tmp_path, **remembers), tmp_path / "whole")
+    trained(settings(backend, tmp_path, **remembers, rounds=2), tmp_path / "cut")
+    job = Job(settings(backend, tmp_path, **remembers), tmp_path / "cut", True, measures=False)
+    session.close_all()
+    train_in_process(job)
+    resumed = checkpoints.latest(job.out / "checkpoints", experiment_hash(job.experiment))
+    assert resumed is not None
+    assert all(torch.equal(resumed.theta[name], value) for name, value in whole.items())
+
+
 def exact(lines: list[Any]) -> list[Any]:
     """What floats have no part in."""
     keys = ("round", "bytes_up", "bytes_down", "sampled", "replies", "refused")
