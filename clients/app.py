@@ -176,7 +176,7 @@ def remember(message: Message, context: Context) -> Message:
     def work(session: Session, message: Message) -> RecordDict:
         if not simulated():
             raise FederationError("this node takes no memory from the server")
-        Memory(context, session.client).restore(arrays_of(message, MEMORY))
+        Memory.of(session, context).restore(arrays_of(message, MEMORY))
         return RecordDict()
 
     return answer(message, context, work)
@@ -207,17 +207,14 @@ class Asked:
         message: It.
         context: Of the node.
         sent: What it sends.
+        memory: What the client keeps.
     """
 
     session: Session
     message: Message
     context: Context
     sent: Sent
-
-    @property
-    def memory(self) -> Memory:
-        """What the client keeps."""
-        return Memory(self.context, self.session.client)
+    memory: Memory
 
 
 def received(
@@ -228,12 +225,12 @@ def received(
     ``initial`` makes the parameters of round 0.
     """
     secure.check_open(session, context)
-    experiment, memory = session.experiment, Memory(context, session.client)
+    experiment, memory = session.experiment, Memory.of(session, context, trains=True)
     bits, rates = experiment.federation.downlink.bits, experiment.method.rates
     held = memory[SHOWN], initial
     theta, memory[DOWNLINK] = receive(message, memory[DOWNLINK], bits, rates, session.round, held)
     sent = Sent(theta, arrays_of(message, EXTRAS), steps_of(message))
-    return Asked(session, message, context, sent)
+    return Asked(session, message, context, sent, memory)
 
 
 def computed(asked: Asked, factory: Factory) -> Reply:
@@ -253,6 +250,7 @@ def leaving(asked: Asked, name: str, update: Reply) -> RecordDict:
     Who is only played hands a copy of its memory over, so that the run can be resumed.
     """
     content = _formed(asked, name, update)
+    asked.memory.commit()
     if simulated() and (lasting := asked.memory.lasting):
         content[MEMORY] = pack(lasting)
     return content
@@ -281,16 +279,17 @@ def _formed(asked: Asked, name: str, update: Reply) -> RecordDict:
 
 def evaluated(session: Session, message: Message, context: Context) -> Params:
     """Return what the client works with where the server sent the parameters in ``message``."""
-    theta, own = shown(session, message, context), Memory(context, session.client)[OWN]
+    theta, own = shown(session, message, context), Memory.of(session, context)[OWN]
     return algorithm_of(session.experiment).personal(theta, own)
 
 
 def shown(session: Session, message: Message, context: Context) -> Params:
     """Return the parameters that ``message`` is about; where they may come again, keep them."""
-    memory = Memory(context, session.client)
+    memory = Memory.of(session, context)
     theta = given(message, memory[SHOWN], session.factory().initial)
     if session.experiment.federation.downlink.lossy:
         memory[SHOWN] = theta
+        memory.commit()
     return theta
 
 

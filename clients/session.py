@@ -39,6 +39,8 @@ class Session:
     paths: LocalPaths
     key: str
     threads: int = 1
+    run: str = ""
+    """Which run it is of; the same after it was resumed."""
 
     def factory(self) -> Factory:
         """Return the client's factory, opened once in this process."""
@@ -116,8 +118,10 @@ def read(message: Message, context: Context) -> Session:
     paths = LocalPaths.of(context.node_config)
     key = hashlib.sha256(text.encode()).hexdigest()
     threads = context.node_config.get("threads", 1)
+    run = config.get("run", "")
     return Session(
-        _parse(text), identity(message, context), round_, paths, key, max(1, int(threads))
+        *(_parse(text), identity(message, context), round_, paths, key, max(1, int(threads))),
+        run=run if isinstance(run, str) else "",
     )
 
 

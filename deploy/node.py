@@ -138,9 +138,10 @@ def own_config(folder: NodeFolder, settings: NodeSettings) -> NodeConfig:
         found["weights"] = str(settings.weights)
     if settings.store is not None:
         found["store-dir"] = str(settings.store)
+    make_folder(folder.state)
+    found["state-dir"] = str(folder.state)
     if folder.sums_secret.exists():
-        make_folder(folder.state)
-        found |= {"secret": str(folder.sums_secret), "state-dir": str(folder.state)}
+        found["secret"] = str(folder.sums_secret)
         if folder.peers.exists():
             found["peers"] = str(folder.peers)
     return found

@@ -330,6 +330,16 @@ def _size(message: Message) -> int:
     return tensors + size(content)
 
 
-def base_config(experiment: str, code: str, number: int) -> ConfigRecord:
-    """Return what every instruction carries: the experiment as JSON, the code's hash, the round."""
-    return ConfigRecord({"experiment": experiment, "fingerprint": code, "round": number})
+def base_config(experiment: str, code: str, number: int, run: str = "") -> ConfigRecord:
+    """Return what every instruction carries.
+
+    Args:
+        experiment: As JSON.
+        code: The hash of the code.
+        number: Of the round.
+        run: What tells this run from others to nodes that remember it.
+    """
+    words = ConfigRecord({"experiment": experiment, "fingerprint": code, "round": number})
+    if run:
+        words["run"] = run
+    return words

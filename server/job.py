@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
+from bayfed.evaluation.atomic import write_atomic
 from bayfed.folders import alone_in, make_folder
 from server.plants import Plants
 
@@ -21,6 +23,7 @@ FILES = frozenset(
         "phase.txt",
         "report.html",
         "results.csv",
+        "run.txt",
         "server.log",
         "superexec.log",
         "tensorboard",
@@ -71,6 +74,17 @@ class Job:
             return []
         names = {path.name for path in self.out.iterdir() if not path.name.startswith(".")}
         return sorted(names - FILES)
+
+    def called(self, new: bool) -> str:
+        """Return the name by which real nodes know the run, also after it was resumed.
+
+        Args:
+            new: Whether it begins, so that it is another one than all before.
+        """
+        path = self.out / "run.txt"
+        if new or not path.exists():
+            write_atomic(path, uuid.uuid4().hex.encode())
+        return path.read_text(encoding="utf-8").strip()
 
     @property
     def history(self) -> Path:

@@ -82,6 +82,7 @@ class Federation:
         self.exchange = Exchange(grid, self.settings.timeout, tell, self.memories.take)
         self.identity = experiment_hash(self.experiment)
         self.text, self.code = self.experiment.model_dump_json(), fingerprint(*CODE)
+        self.called = ""
         self.members: list[Member] = []
         self.asked: list[Member] = []
         self.silent: dict[str, int] = {}
@@ -107,6 +108,8 @@ class Federation:
         if self.exchange.simulated:
             self.problem.check_settings(self.experiment)
         resumed = self._resume()
+        if not self.exchange.simulated:
+            self.called = self.job.called(new=resumed is None)
         remembered = self.memories.restore(0 if resumed is None else resumed.round)
         self.members = self._enrol()
         remind(self.exchange, self.config(0), self.members, remembered)
@@ -149,7 +152,7 @@ class Federation:
 
     def config(self, number: int) -> ConfigRecord:
         """Return what every instruction of a round carries."""
-        return base_config(self.text, self.code, number)
+        return base_config(self.text, self.code, number, self.called)
 
     def _strategy(self) -> MetaFedAvg:
         server = self.settings.server

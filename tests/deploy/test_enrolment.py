@@ -44,7 +44,9 @@ def test_the_node_decides_its_own_paths(plant: NodeFolder, tmp_path: Path) -> No
         "num-partitions": 2,
         "threads": 1,
         "data-dir": str(tmp_path / "images"),
+        "state-dir": str(plant.state),
     }
+    assert plant.state.is_dir()
 
 
 def test_a_secret_goes_with_a_journal_and_the_keys_of_the_others(plant: NodeFolder) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from flwr.app import Context, Message, RecordDict
 from safetensors.torch import save
 
-from bayfed.errors import CheckpointError
+from bayfed.errors import CheckpointError, FederationError
 from bayfed.fingerprint import fingerprint
 from experiments.inprocess import InProcessGrid, flower_identity
 from server import checkpoints, history
 from server.exchange import base_config
 from server.job import Job
 from server.memories import Memories
+from server.roster import sample
 from strategies.wire import (
     ARRAYS,
     CODE,
@@ -67,10 +69,13 @@ class Interrupted(InProcessGrid):
         self.meant = (kind, at)
 
     def deliver(self, message: Message) -> Message | None:
+        self.look(message)
+        return super().deliver(message)
+
+    def look(self, message: Message) -> None:
         config = message.content.config_records[CONFIG]
         if (message.metadata.message_type, config["round"]) == self.meant:
             raise KeyboardInterrupt
-        return super().deliver(message)
 
 
 def job_of(folder: Path, resume: bool = False, **settings: Any) -> Job:
@@ -81,7 +86,7 @@ def job_of(folder: Path, resume: bool = False, **settings: Any) -> Job:
 def written(job: Job) -> tuple[dict[str, bytes], list[dict[str, Any]], list[str]]:
     """Return all numbers that a run leaves."""
     folders = [job.out / "checkpoints", job.memories]
-    files = {path.name: path.read_bytes() for folder in folders for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for folder in folders for path in folder.glob("*")}
     lines = [history.without_times(line) for line in history.read(job.history)]
     if job.experiment.federation.secure is not None:  # its keys and nonces are never the same
         lines = [{k: v for k, v in line.items() if "bytes" not in k} for line in lines]
@@ -156,6 +161,74 @@ def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:40])
     with pytest.raises(CheckpointError, match=r"00002-000003\.safetensors: not a readable memory"):
         fakes.play(job_of(job.out, resume=True, **settings))
+
+
+class Plants(Interrupted):
+    """Real nodes, each with a folder for its state, or without one."""
+
+    simulated = False
+
+    def __init__(self, home: Path | None, kind: str = "", at: int = 0) -> None:
+        super().__init__(kind, at)
+        for node, context in self._contexts.items():
+            if home is not None:
+                folder = home / str(node)
+                folder.mkdir(parents=True, exist_ok=True)
+                context.node_config["state-dir"] = str(folder)
+
+    def deliver(self, message: Message) -> Message | None:
+        self.look(message)
+        return self.app(message, self._contexts[message.metadata.dst_node_id])
+
+
+PLANT: dict[str, Any] = {"fraction": 0.5, **REMEMBERING["ditto"], "uplink": {"bits": 2}}
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_a_real_node_goes_on_with_what_is_in_its_own_folder(tmp_path: Path, kind: str) -> None:
+    whole, cut = job_of(tmp_path / "whole", **PLANT), job_of(tmp_path / "cut", **PLANT)
+    fakes.play(whole, Plants(tmp_path / "a"))
+    with pytest.raises(KeyboardInterrupt):
+        fakes.play(cut, Plants(tmp_path / "b", kind, 4))
+    fakes.play(job_of(cut.out, resume=True, **PLANT), Plants(tmp_path / "b"))
+    assert written(cut) == written(whole)
+    assert not cut.memories.exists()
+    kept = [len(list(folder.iterdir())) for folder in (tmp_path / "b").iterdir()]
+    assert sorted(kept) == [0, 2, 2, 2]  # the fourth only evaluates
+
+
+def test_a_real_node_without_a_folder_begins_with_nothing(tmp_path: Path) -> None:
+    whole, cut = job_of(tmp_path / "whole", **PLANT), job_of(tmp_path / "cut", **PLANT)
+    fakes.play(whole, Plants(None))
+    with pytest.raises(KeyboardInterrupt):
+        fakes.play(cut, Plants(None, "train", 4))
+    fakes.play(job_of(cut.out, resume=True, **PLANT), Plants(None))
+    assert written(cut)[0] != written(whole)[0]
+
+
+def test_a_real_node_takes_nothing_from_one_run_to_the_next(tmp_path: Path) -> None:
+    before = job_of(tmp_path / "before", **PLANT, rounds=1)
+    after, alone = job_of(tmp_path / "after", **PLANT), job_of(tmp_path / "alone", **PLANT)
+    seed = next(seed for seed in range(1, 9) if cohort(seed, 1) != cohort(0, 1))
+    other = before.experiment.model_copy(update={"seed": seed})
+    fakes.play(replace(before, experiment=other), Plants(tmp_path / "home"))
+    fakes.play(after, Plants(tmp_path / "home"))
+    fakes.play(alone, Plants(tmp_path / "fresh"))
+    assert written(after) == written(alone)
+
+
+def test_a_damaged_file_of_a_real_node_is_named(tmp_path: Path) -> None:
+    job = job_of(tmp_path / "run", **REMEMBERING["ditto"])
+    with pytest.raises(KeyboardInterrupt):
+        fakes.play(job, Plants(tmp_path / "home", "train", 4))
+    damaged = next((tmp_path / "home").rglob("memory-1-000003.safetensors"))
+    damaged.write_bytes(b"?")
+    with pytest.raises(FederationError, match=r"site1: memory-1-000003\.safetensors: not a read"):
+        fakes.play(job_of(job.out, resume=True, **REMEMBERING["ditto"]), Plants(tmp_path / "home"))
+
+
+def cohort(seed: int, number: int) -> list[Member]:
+    return sample([Member(c, f"site{c}", 0) for c in range(3)], PLANT["fraction"], seed, number)
 
 
 def test_a_real_node_hands_no_memory_over_and_takes_none(tmp_path: Path) -> None:
