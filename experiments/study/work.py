@@ -63,7 +63,7 @@ class Cost:
 def play(experiment: Experiment, out: Path) -> None:
     """Run an experiment from its beginning; one that diverges has ended too.
 
-    What a client remembers is in no checkpoint, so a run that was cut short begins anew.
+    A run that was cut short begins anew, so that its times are those of one process.
 
     Raises:
         BayfedError: it failed.
