@@ -6,21 +6,19 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import median_low
 from typing import Any
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
 from bayfed.config import experiment_hash
-from bayfed.errors import CheckpointError, ConfigError, DivergedError, FederationError
+from bayfed.errors import CheckpointError, ConfigError, FederationError
 from bayfed.evaluation.calibrate import implausible
 from bayfed.evaluation.summary import CONTROL, TRAINED
 from bayfed.fingerprint import fingerprint
 from bayfed.seeds import stream
-from server import checkpoints, history, phase, results, sums
+from server import checkpoints, divergence, history, phase, results, sums
 from server.admission import Admission
 from server.attendance import Attendance
 from server.checkpoints import Snapshot
@@ -56,7 +54,6 @@ from strategies.wire import (
     Member,
     arrays_of,
     instruction,
-    metrics_of,
     pack,
 )
 
@@ -297,7 +294,7 @@ class Federation:
         replies.gone |= {member.name for member in self.members if member.client in away}
         self.privacy.note(replies)
         self._check_silence(replies)
-        self._check_converging(replies)
+        divergence.check_losses(replies, self.settings.largest_loss)
         self.attendance.note(number, replies, self.asked)
         replies.refused |= missing
         replies.require(self.settings.quorum)
@@ -306,28 +303,8 @@ class Federation:
         else:
             self._take(number, summed)
         moved = {**self.strategy.shared.value, **self.strategy.residuals.learned}
-        if not all(bool(torch.isfinite(value).all()) for value in moved.values()):
-            raise DivergedError(
-                f"round {number}: the parameters are no longer finite; lower server.lr"
-            )
+        divergence.check_finite(number, moved)
         return replies, [replies] if summed is None else summed.exchanges
-
-    def _check_converging(self, replies: Replies) -> None:
-        """Check the losses that clients report, and refuse whose alone is beyond the bound.
-
-        Raises:
-            DivergedError: that of most of them is.
-        """
-        bound = self.settings.largest_loss
-        losses = {m: metrics_of(reply).get("loss", 0.0) for m, reply in replies.good.items()}
-        if losses and (middle := median_low(losses.values())) > bound:
-            raise DivergedError(
-                f"{replies.phase}: the median loss is {middle:.3g}, "
-                f"federation.largest_loss is {bound:g}"
-            )
-        for member, loss in losses.items():
-            if loss > bound:
-                replies.refuse(member, f"the loss is {loss:.3g}, federation.largest_loss {bound:g}")
 
     def _asked(self, number: int, away: set[int]) -> tuple[list[Member], dict[str, str]]:
         """Return who is asked in a round, and who of the sample is not and why."""
