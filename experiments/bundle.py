@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from collections.abc import Collection
 from io import BytesIO
+from pathlib import Path
 
 MAX_BYTES = 64 << 20
 """Largest accepted bundle, unpacked."""
@@ -32,6 +33,18 @@ def content_hash(bundle: bytes) -> str:
         digest.update(name.encode() + b"\0")
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def is_installed(bundle: bytes, folder: Path) -> bool:
+    """Tell whether ``folder`` holds all of the app in ``bundle``, each file as it is there.
+
+    A process that was killed while it installed an app leaves a part, which Flower would use.
+    """
+    files = ((name, content) for name, content in _files(bundle).items() if name[:6] != ".info/")
+    try:
+        return all((folder / name).read_bytes() == content for name, content in files)
+    except OSError:
+        return False
 
 
 def check(bundle: bytes, stated: tuple[str, str, str], trusted: Collection[str]) -> None:

@@ -16,17 +16,20 @@ import argparse
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
+from flwr.common.config import get_project_dir
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import (
@@ -36,12 +39,15 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import run_clientapp
 
-from experiments.bundle import check
+from experiments.bundle import check, is_installed
 
-LIBRARIES = (run_clientapp.__module__, "torch", "scipy.ndimage", "sklearn.metrics")
+FLOWER = run_clientapp.__module__
+LIBRARIES = (FLOWER, "torch", "scipy.ndimage", "sklearn.metrics")
 """What every client needs; never the app itself, which differs from run to run."""
 
 
+WAIT, LONGEST_WAIT = 0.02, 1.0
+"""Seconds between two looks for what a message holds."""
 _SIGNED = ("/flwr.proto.Runtime/AcquireTask",)
 
 
@@ -108,8 +114,10 @@ def run_client(limits: Limits, arguments: dict[str, Any]) -> None:
     if limits.memory is not None:
         most = _held() + limits.memory
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    flower = sys.modules[FLOWER]
+    hasten(flower)
     if limits.trusted is not None:
-        refuse_others(sys.modules[run_clientapp.__module__], limits.trusted)
+        refuse_others(flower, limits.trusted)
     run_clientapp(**arguments)
 
 
@@ -119,6 +127,17 @@ def _held() -> int:
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def hasten(flower: Any) -> None:
+    """Let Flower's client process look for its message soon again.
+
+    A SuperNode says that there is one before it has fetched what the message holds; Flower's own
+    process then waits for a second.
+    """
+    flower.pull_and_inflate_object_from_tree = partial(
+        flower.pull_and_inflate_object_from_tree, initial_backoff=WAIT, backoff_cap=LONGEST_WAIT
+    )
 
 
 def refuse_others(flower: Any, trusted: Collection[str]) -> None:
@@ -137,6 +156,10 @@ def refuse_others(flower: Any, trusted: Collection[str]) -> None:
 
     def check_and_install(bundle: bytes, **options: Any) -> Any:
         check(bundle, stated[-1], trusted)
+        folder = get_project_dir(*stated[-1])
+        if is_installed(bundle, folder):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)  # else Flower leaves it as it is
         return install(bundle, **options)
 
     flower.pull_task_input, flower.install_from_fab = pull_and_note, check_and_install

@@ -12,7 +12,7 @@ from flwr.supernode.runtime import run_clientapp as flower
 
 from bayfed.errors import ConfigError
 from deploy import trust
-from experiments.bundle import UntrustedError, check, content_hash
+from experiments.bundle import UntrustedError, check, content_hash, is_installed
 from experiments.processes import stage
 from experiments.superexec import refuse_others
 
@@ -85,13 +85,41 @@ def answered(
 
 
 def test_a_node_installs_the_app_that_it_trusts(
-    monkeypatch: pytest.MonkeyPatch, bundle: bytes
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: bytes
 ) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     installed = answered(monkeypatch, bundle, stated(bundle))
     refuse_others(flower, {content_hash(bundle)})
     _, _, _, fab = flower.pull_task_input(None)
     flower.install_from_fab(fab.content, skip_prompt=True)
     assert installed == [bundle]
+
+
+def test_a_node_installs_an_app_once_and_anew_where_a_part_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: bytes
+) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    times: list[bytes] = []
+    original = flower.install_from_fab
+
+    def install(content: bytes, **options: bool) -> Path:
+        times.append(content)
+        return original(content, **options)
+
+    answered(monkeypatch, bundle, stated(bundle))
+    monkeypatch.setattr(flower, "install_from_fab", install)
+    refuse_others(flower, {content_hash(bundle)})
+    flower.pull_task_input(None)
+    folder = flower.install_from_fab(bundle, skip_prompt=True)
+    assert is_installed(bundle, folder)
+    assert flower.install_from_fab(bundle, skip_prompt=True) == folder
+    assert len(times) == 1
+    for spoil in (Path.unlink, lambda path: path.write_text("raise SystemExit")):
+        spoil(folder / "clients" / "app.py")
+        assert not is_installed(bundle, folder)
+        assert flower.install_from_fab(bundle, skip_prompt=True) == folder
+        assert is_installed(bundle, folder)
+    assert len(times) == 3
 
 
 def test_a_node_installs_nothing_of_a_tampered_app(

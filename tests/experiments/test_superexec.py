@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from inspect import signature
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 
 from experiments import superexec
 
@@ -85,3 +88,13 @@ def bounded(limits: superexec.Limits, megabytes: int) -> None:
         superexec.run_client(limits, {})
     except MemoryError:
         os._exit(7)
+
+
+def test_a_message_is_looked_for_again_soon() -> None:
+    asked: list[dict[str, float]] = []
+    flower = SimpleNamespace(pull_and_inflate_object_from_tree=lambda **how: asked.append(how))
+    superexec.hasten(flower)
+    flower.pull_and_inflate_object_from_tree()
+    assert asked[0]["initial_backoff"] < 0.2
+    known = signature(pull_and_inflate_object_from_tree).parameters
+    assert asked[0].keys() <= known.keys()
