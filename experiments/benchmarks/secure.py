@@ -5,7 +5,8 @@
         --set backbone.weights=FILE
 
 All clients and the server share one process and its clock counts processor seconds, so that other
-work on the machine does not count; on machines of their own the clients work side by side.
+work on the machine does not count; on machines of their own the clients work side by side. With
+`--backend ray` they work on all cores, and the clock on the wall counts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from experiments.benchmarks.overhead import experiment as small
 from experiments.inprocess import InProcessGrid, flower_identity
 from experiments.options import Overrides
 from experiments.resolve import find
+from experiments.run import start
 from server import history
 from server.app import serve
 from server.exchange import Clock
@@ -53,6 +55,9 @@ def main(
     settings: Overrides = None,
     clip: Annotated[float, typer.Option(help="federation.secure.clip.")] = 10.0,
     bits: Annotated[int, typer.Option(help="federation.secure.bits.")] = 20,
+    backend: Annotated[
+        str, typer.Option(help="inprocess: processor seconds; ray: seconds on the wall.")
+    ] = "inprocess",
 ) -> None:
     """Measure a round with secure sums and without."""
     torch.set_num_threads(1)
@@ -65,24 +70,31 @@ def main(
         job = job.model_copy(update={"store": store})
         if experiment is not None:
             job = load_experiment(find(experiment, Path.cwd()), settings or [])
-        found = {name: measure(job, rounds, hidden) for name, hidden in ways.items()}
+        found = {name: measure(job, rounds, hidden, backend) for name, hidden in ways.items()}
     rows = [(name, *cells(lines)) for name, lines in found.items()]
-    headings = ("sums", "clients", "processor s a round", "KB up a client", "KB down a client")
+    unit = "s" if backend == "ray" else "processor s"
+    headings = ("sums", "clients", f"{unit} a round", "KB up a client", "KB down a client")
     print_table(console, f"{rounds} rounds of {job.name}", headings, rows)
     plain, secure = (seconds(found[name]).median for name in ("plain", "secure"))
     added = goal(100 * (secure / plain - 1), GOAL_SHARE, "%")
-    console.print(f"added: {secure - plain:.3f} processor s a round; {added}")
+    console.print(f"added: {secure - plain:.3f} {unit} a round; {added}")
 
 
-def measure(job: Experiment, rounds: int, secure: dict[str, Any] | None) -> list[dict[str, Any]]:
+def measure(
+    job: Experiment, rounds: int, secure: dict[str, Any] | None, backend: str
+) -> list[dict[str, Any]]:
     """Run the job in a temporary folder and return the lines of its measured rounds."""
     tree = job.model_dump()
-    tree["federation"] |= {"backend": "inprocess", "rounds": rounds + 1, "secure": secure}
+    tree["federation"] |= {"backend": backend, "rounds": rounds + 1, "secure": secure}
     settings = Experiment.model_validate(tree)
     problem: Any = import_module("clients.factory")
     with tempfile.TemporaryDirectory(prefix="bayfed-benchmark-") as folder, flower_identity():
         done = Job(settings, Path(folder) / "run", measures=False)
-        serve(Counted(app, len(client_specs(settings))), done, problem)
+        clients = len(client_specs(settings))
+        if backend == "ray":
+            start(done, clients)
+        else:
+            serve(Counted(app, clients), done, problem)
         return [line for line in history.read(done.history) if line["round"] > 1]
 
 
