@@ -18,7 +18,7 @@ from strategies.secure.client import Client
 from strategies.secure.fixed import Bounded
 from strategies.secure.journal import Journal
 from strategies.secure.payload import Coding, Summand, to_record
-from strategies.secure.records import Agreed, Attempt, Delivered, Form, Hello, Mailbox
+from strategies.secure.records import Agreed, Attempt, Delivered, Following, Form, Hello, Mailbox
 from strategies.secure.steps import COUNT, JOURNAL, MASKED, of_content, to_content
 from strategies.task import Params
 from strategies.wire import ARRAYS, pack
@@ -58,16 +58,19 @@ def confirm(session: Session, context: Context, message: Message) -> RecordDict:
 
 
 def unmask(session: Session, context: Context, message: Message) -> RecordDict:
-    """Return one share for each client who has shared."""
-    content = message.content
-    return to_content(
-        _client(session, context).reveal(
-            of_content(content, Attempt),
-            of_content(content, Delivered),
-            of_content(content, Agreed),
-            of_content(content, Mailbox),
-        )
+    """Return one share for each client who has shared, and what the next attempt begins with."""
+    content, client = message.content, _client(session, context)
+    revealed = client.reveal(
+        of_content(content, Attempt),
+        of_content(content, Delivered),
+        of_content(content, Agreed),
+        of_content(content, Mailbox),
     )
+    try:
+        following = of_content(content, Following)
+        return to_content(revealed, client.share(following))
+    except FederationError:  # none is meant, or it is told where the shares are asked for
+        return to_content(revealed)
 
 
 def added(session: Session, context: Context, message: Message, tensors: Params) -> RecordDict:

@@ -23,7 +23,17 @@ from strategies.secure.client import UNOPENED
 from strategies.secure.fixed import Bounded
 from strategies.secure.keys import is_public
 from strategies.secure.payload import Coding, Layout, Summand, of_record
-from strategies.secure.records import Attempt, Delivered, Form, Hello, Offer, Revealed, Tags
+from strategies.secure.records import (
+    SMALLEST,
+    Attempt,
+    Delivered,
+    Following,
+    Form,
+    Hello,
+    Offer,
+    Revealed,
+    Tags,
+)
 from strategies.secure.ring import Bytes
 from strategies.secure.steps import (
     CONFIRM,
@@ -58,6 +68,14 @@ class Summed:
     exchanges: list[Replies]
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An attempt whose shares were handed out while the sum before was unmasked."""
+
+    attempt: Attempt
+    offers: dict[int, Offer]
+
+
 class TooFewError(FederationError):
     """An attempt has lost too many clients.
 
@@ -87,6 +105,8 @@ class SecureSums:
         self._keys: dict[int, bytes] = {}
         self._strangers: dict[int, str] = {}
         self._spoilers: dict[int, str] = {}
+        self._before: dict[int, bytes] = {}
+        self._begun: _Begun | None = None
 
     def total(
         self, name: str, asked: Sequence[tuple[Member, Message]], config: ConfigRecord
@@ -133,15 +153,33 @@ class SecureSums:
             if m.client not in self._keys
         }
         Replies(name, dict(known), strangers).require(self._quorum)
-        attempt = self._next([member for member, _ in known])
+        members = [member for member, _ in known]
+        begun = self._take_begun(members)
+        attempt = self._next(members) if begun is None else begun.attempt
         coding = Coding(self._grid, len(attempt.keys))
         ask = partial(self._exchange.ask, patience=self._patience)
         trial = _Trial(name, attempt, coding, ask, config, exchanges)
-        trial.share([member for member, _ in known])
+        trial.share(members, begun)
         replies = trial.collect(known)
         replies.refused |= strangers
         trial.confirm()
-        return Summed(trial.unmask(), replies, exchanges)
+        following = self._following(attempt, trial.present)
+        total, offers = trial.unmask(following)
+        if following is not None:
+            self._begun = _Begun(following, offers)
+        return Summed(total, replies, exchanges)
+
+    def _take_begun(self, members: Sequence[Member]) -> _Begun | None:
+        """Return the attempt that has begun, if it is one of just these members."""
+        begun, self._begun = self._begun, None
+        keys = {member.client: self._keys[member.client] for member in members}
+        fits = begun is not None and begun.attempt.keys == keys
+        return begun if fits and begun is not None and begun.offers.keys() == keys.keys() else None
+
+    def _following(self, attempt: Attempt, present: Sequence[Member]) -> Attempt | None:
+        """Return the next attempt, where the last two were of one cohort: it will be so again."""
+        usual, self._before = self._before == attempt.keys, attempt.keys
+        return self._next(present) if usual and len(present) >= SMALLEST else None
 
     def _introduce(self, members: Sequence[Member], config: ConfigRecord) -> list[Replies]:
         """Ask those of the members for their public keys who have not told them.
@@ -202,19 +240,19 @@ class _Trial:
         self._coding, self._ask = coding, ask
         self._config, self._exchanges = config, exchanges
         self._lost = Replies(name)
-        self._present: list[Member] = []
+        self.present: list[Member] = []
         self._offers: dict[int, Offer] = {}
         self._blocks: dict[int, dict[Layout, Bytes]] = {}
         self._tags: dict[int, Tags] = {}
         self._confirmed: dict[int, Tags] = {}
 
-    def share(self, members: Sequence[Member]) -> None:
-        """Have the members hand out shares of their secrets."""
-        self._present = list(members)
-        refusal = _checked(
-            lambda reply: server.offer_refusal(self._attempt, of_content(reply.content, Offer))
-        )
-        self._lost = self._query(SHARES, "shares", refusal)
+    def share(self, members: Sequence[Member], begun: _Begun | None) -> None:
+        """Have the members hand out shares of their secrets, if they have not."""
+        self.present = list(members)
+        if begun is not None:
+            self._offers = begun.offers
+            return
+        self._lost = self._query(SHARES, "shares", _offering(self._attempt))
         self._offers = _forms(self._lost, Offer)
 
     def collect(self, asked: Sequence[tuple[Member, Message]]) -> Replies:
@@ -240,8 +278,8 @@ class _Trial:
             replies = self._query(CONFIRM, "dropouts", _well_formed(Tags), self._delivered)
             self._confirmed = _forms(replies, Tags)
 
-    def unmask(self) -> Summand:
-        """Return the sum.
+    def unmask(self, following: Attempt | None) -> tuple[Summand, dict[int, Offer]]:
+        """Return the sum, and what those who unmask it hand out for the ``following`` attempt.
 
         Raises:
             FederationError: some client has not kept to the protocol.
@@ -249,8 +287,11 @@ class _Trial:
         refusal = _checked(
             lambda reply: server.reveal_refusal(self._offers, of_content(reply.content, Revealed))
         )
-        forms = self._delivered, self._agreed, self._mail
-        revealed = _forms(self._query(UNMASK, "unmasking", refusal, *forms), Revealed)
+        forms: list[Callable[[Member], Form]] = [self._delivered, self._agreed, self._mail]
+        if following is not None:
+            forms.append(lambda _: Following.on(following))
+        replies = self._query(UNMASK, "unmasking", refusal, *forms)
+        revealed = _forms(replies, Revealed)
         layouts = sorted(next(iter(self._blocks.values())))
         blocks = {c: [found[key] for key in layouts] for c, found in self._blocks.items()}
         rings = [self._coding.ring(layout) for layout in layouts]
@@ -262,7 +303,10 @@ class _Trial:
         count = total.exact.pop(COUNT, None)
         if count is None or int(count) != len(self._blocks):
             raise FederationError(f"{self._name}: the masks do not cancel: a client sent others")
-        return total
+        offered = replies.good.items() if following is not None else ()
+        wrong = _offering(following or self._attempt)
+        good = {m.client: reply for m, reply in offered if wrong(reply) is None}
+        return total, {c: of_content(reply.content, Offer) for c, reply in good.items()}
 
     def _delivered(self, _: Member) -> Form:
         return Delivered(tuple(sorted(self._blocks)))
@@ -283,7 +327,7 @@ class _Trial:
     ) -> Replies:
         """Ask those who are left, and keep those who answer well."""
         asked = []
-        for member in self._present:
+        for member in self.present:
             content = to_content(self._attempt, *(form(member) for form in forms))
             asked.append((member, _with(instruction(member, kind, {}, self._config), content)))
         replies = self._ask(f"{self._name}: {step}", asked, refusal)
@@ -296,7 +340,7 @@ class _Trial:
             replies.need(self._attempt.threshold)
         except FederationError as error:
             raise TooFewError(str(error), _accused(self._attempt, replies)) from error
-        self._present = list(replies.good)
+        self.present = list(replies.good)
 
 
 def _accused(attempt: Attempt, replies: Replies) -> dict[int, str]:
@@ -333,6 +377,10 @@ def _checked(check: Callable[[Message], str | None]) -> Refusal:
             return str(error)
 
     return refusal
+
+
+def _offering(attempt: Attempt) -> Refusal:
+    return _checked(lambda reply: server.offer_refusal(attempt, of_content(reply.content, Offer)))
 
 
 def _well_formed(form: type[Form]) -> Refusal:

@@ -12,7 +12,9 @@ masks :math:`b_i` of those who delivered, and those of pairs with one who did no
 
 1. ``query.keys``, once a run: everybody's public key.
 2. ``query.shares``: a client draws a new masking key and a new :math:`b_i`, cuts both in shares
-   of which t are enough, and seals one of each for every peer.
+   of which t are enough, and seals one of each for every peer. Where the last two sums were of the
+   same clients, this is done for the next one within step 5, which saves a message: its masks are
+   as fresh, and who is told of them is the same.
 3. ``train``, or a query whose answers are added: :math:`y_i`, masked for the :math:`U_2` who
    have shared.
 4. ``query.confirm``, only where somebody of :math:`U_2` did not deliver: the clients tell each

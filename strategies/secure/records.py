@@ -125,6 +125,16 @@ class Attempt(Form):
 
 
 @dataclass(frozen=True)
+class Following(Attempt):
+    """The attempt that is to come next, with the same meaning as it will have then."""
+
+    @classmethod
+    def on(cls, attempt: Attempt) -> Following:
+        """Return ``attempt`` as the next one."""
+        return cls(attempt.run, attempt.number, attempt.threshold, attempt.keys)
+
+
+@dataclass(frozen=True)
 class Hello(Form):
     """What a client answers to ``query.keys``.
 
@@ -139,7 +149,7 @@ class Hello(Form):
 
 @dataclass(frozen=True)
 class Offer(Form):
-    """What a client answers to ``query.shares``.
+    """What a client answers to ``query.shares``, or where it unmasks the sum before.
 
     Attributes:
         public: Of its masking key.

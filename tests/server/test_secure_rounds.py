@@ -30,8 +30,11 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.install(monkeypatch)
 
 
-def run(path: Path, grid: InProcessGrid | None = None, **federation: Any) -> Job:
-    job = Job(fakes.experiment(**{**SECURE, "rounds": 2, **federation}), path)
+def run(
+    path: Path, grid: InProcessGrid | None = None, measures: bool = True, **federation: Any
+) -> Job:
+    experiment = fakes.experiment(**{**SECURE, "rounds": 2, **federation})
+    job = Job(experiment, path, measures=measures)
     fakes.play(job, grid)
     return job
 
@@ -125,7 +128,8 @@ def test_no_reply_that_is_added_shows_anything_of_its_client(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["query.shares", "train", "query.confirm", "query.unmask"])
 def test_who_drops_out_of_a_step_is_done_without(tmp_path: Path, kind: str) -> None:
     server = {"lr": 1.0, "optimizer": "sgd"}
-    settings = {"rounds": 1, "server": server, "quorum": 0.5, "timeout": 0.3}
+    settings: dict[str, Any] = {"rounds": 1, "server": server, "quorum": 0.5, "timeout": 0.3}
+    settings["measures"] = kind != "query.shares"  # which begin with the sum before otherwise
     grid = Lossy(kind, {1})
     if kind == "query.confirm":
         grid.meant, grid.left = (-1, "train", 1), {1: 1}
@@ -145,9 +149,10 @@ def test_who_drops_out_of_a_step_is_done_without(tmp_path: Path, kind: str) -> N
 def test_one_dropout_too_many_is_an_attempt_more_and_then_an_error(
     tmp_path: Path, kind: str
 ) -> None:
-    settings = {"rounds": 1, "quorum": 0.5, "timeout": 0.3}
+    measures = kind != "query.shares"
+    settings: dict[str, Any] = {"rounds": 1, "quorum": 0.5, "timeout": 0.3, "measures": measures}
     again = run(tmp_path / "again", Lossy(kind, {0, 1}), **settings)
-    quiet = run(tmp_path / "quiet", rounds=1)
+    quiet = run(tmp_path / "quiet", rounds=1, measures=measures)
     assert torch.equal(weights(again), weights(quiet))
     with pytest.raises(FederationError, match=r"1 of 3 clients answered, 2 are needed"):
         run(tmp_path / "lost", Lossy(kind, {0, 1}, times=2), **settings)
@@ -222,7 +227,7 @@ def test_a_bad_record_is_refused_in_one_line(
     tmp_path: Path, kind: str, damage: Damage, reason: str
 ) -> None:
     with pytest.raises(FederationError, match=reason) as caught:
-        run(tmp_path, Faulty(damage, kind=kind, at=1), rounds=1)
+        run(tmp_path, Faulty(damage, kind=kind, at=1), kind != "query.shares", rounds=1)
     assert "\n" not in str(caught.value)
 
 
@@ -230,7 +235,7 @@ def test_what_is_tampered_with_is_attributed_to_its_author(tmp_path: Path) -> No
     damage = form("offer", sealed=[b"gAAAAA" + b"x" * 100] * 3)
     grid = Faulty(damage, kind="query.shares", at=1)
     with pytest.raises(FederationError, match="the shares from client 1 cannot be opened"):
-        run(tmp_path, grid, rounds=1)
+        run(tmp_path, grid, measures=False, rounds=1)
 
 
 def test_a_number_of_an_attempt_that_leaves_no_next_one_is_refused(tmp_path: Path) -> None:
@@ -305,7 +310,7 @@ def test_who_spoils_a_sum_is_done_without(
             hostile = meant and message.metadata.message_type == kind
             return damage(message, reply) if hostile else reply
 
-    job = run(tmp_path, Spoiling(damage), **SIX)
+    job = run(tmp_path, Spoiling(damage), kind != "query.shares", **SIX)
     line = next(line for line in lines(job) if line["round"] == 1)
     assert {client["name"] for client in line["clients"]} == {"site0", "site2", "site3", "site4"}
     assert reason in line["refused"]["site1"]
@@ -332,3 +337,86 @@ def test_the_key_of_another_client_is_nobody_elses(
 
     job = run(tmp_path, Copying(fakes.app, 6), **SIX)
     assert "its public key is that of another client" in lines(job)[1]["refused"]["site1"]
+
+
+class Heard(Lossy):
+    """Notes the kinds of messages of each round, in order; loses and damages as it is told."""
+
+    def __init__(
+        self, kind: str = "none", clients: set[int] | None = None, at: int = 1, damage: Any = None
+    ) -> None:
+        super().__init__(kind, clients or set(), at=at)
+        self.of: dict[int, list[str]] = {}
+        self.spoil = damage
+
+    def deliver(self, message: Message) -> Message | None:
+        config, kind = message.content.config_records[CONFIG], message.metadata.message_type
+        kinds = self.of.setdefault(int(str(config["round"])), [])
+        if kinds[-1:] != [kind]:
+            kinds.append(kind)
+        reply = super().deliver(message)
+        if self.spoil and reply is not None and "secure.offer" in reply.content.config_records:
+            is_meant = (config["client"], config["round"], kind) == (1, 1, "query.unmask")
+            return self.spoil(message, reply) if is_meant else reply
+        return reply
+
+
+QUICK: dict[str, Any] = {
+    "rounds": 3,
+    "measures": False,
+    "quorum": 0.5,
+    "timeout": 0.3,
+    "server": {"lr": 1.0, "optimizer": "sgd"},
+}
+SHORT, WHOLE = ["train", "query.unmask"], ["query.shares", "train", "query.unmask"]
+
+
+def test_who_unmasks_a_sum_begins_the_next_one(tmp_path: Path) -> None:
+    grid = Heard()
+    job = run(tmp_path / "secure", grid, **QUICK)
+    assert grid.of[1][-3:] == WHOLE
+    assert [grid.of[number] for number in (2, 3)] == [WHOLE, SHORT]
+    plain = run(tmp_path / "plain", **{**QUICK, "secure": None})
+    assert (weights(job) - weights(plain)).abs().max() < 3 * BOUND + 1e-6
+
+
+def test_where_others_take_part_each_time_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "SITES", 9)
+    grid = Heard()
+    run(tmp_path, grid, **QUICK, fraction=0.5)
+    assert all("query.shares" in grid.of[number] for number in (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("grid", "kinds", "missing"),
+    [
+        (Heard("train", {1}, at=3), {3: ["train", "query.confirm", "query.unmask"]}, {3}),
+        (Heard("query.unmask", {1}, at=2), {3: WHOLE}, set()),
+    ],
+    ids=["its vector is lost", "its offer is lost"],
+)
+def test_who_drops_out_of_what_has_begun_is_done_without(
+    tmp_path: Path, grid: Heard, kinds: dict[int, list[str]], missing: set[int]
+) -> None:
+    job = run(tmp_path / "secure", grid, **QUICK)
+    plain = run(
+        tmp_path / "plain",
+        Lossy("train", {1} if missing else set(), at=3),
+        **{**QUICK, "secure": None},
+    )
+    assert {number: grid.of[number] for number in kinds} == kinds
+    assert (weights(job) - weights(plain)).abs().max() < 3 * BOUND + 1e-6
+    names = {line["round"]: {c["name"] for c in line["clients"]} for line in lines(job)}
+    assert {n for n in (1, 2, 3) if "site1" not in names[n]} == missing
+
+
+def test_a_run_begins_anew_where_an_offer_is_none(tmp_path: Path) -> None:
+    settings = {**QUICK, "measures": True, "quorum": 1.0}
+    grid = Heard(damage=form("offer", public=b"x" * 33))
+    damaged = run(tmp_path / "damaged", grid, **settings)
+    assert "query.shares" in grid.of[2]
+    sound = Heard()
+    assert torch.equal(weights(damaged), weights(run(tmp_path / "sound", sound, **settings)))
+    assert "query.shares" not in sound.of[2]
