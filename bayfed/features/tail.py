@@ -49,9 +49,9 @@ class IdentityTail:
         return {}
 
     def __call__(self, params: Params, stored: Tensor) -> Tensor:
-        """Return the tokens in float32."""
+        """Return the tokens, half precision in single."""
         del params
-        return stored.float()
+        return stored.to(torch.promote_types(stored.dtype, torch.float32))
 
 
 @dataclass(frozen=True)

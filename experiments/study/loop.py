@@ -25,10 +25,6 @@ class Exact(Protocol):
         """Return its gradient."""
 
 
-Asks = Callable[[Mapping[str, Sent], Mapping[str, Params], int], Mapping[str, tuple[Reply, Params]]]
-"""From what clients are sent, what they remember and the round to their replies and memories."""
-
-
 @dataclass(frozen=True)
 class Point:
     r"""What was seen in a round, before its step.
@@ -59,7 +55,7 @@ class Course:
     """A run.
 
     Attributes:
-        points: One a round.
+        points: One a round, or of every n-th.
         theta: Where it ended.
         memories: What each client remembers.
         memory: What the server remembers.
@@ -77,7 +73,7 @@ def run(
     algorithm: Algorithm, outer: Outer, tasks: Mapping[str, LocalTask], theta: Params, rounds: int,
     exact: Exact, *, fraction: float = 1.0, seed: int = 0, rule: Rule = weighted_mean,
     steps: Mapping[str, int] | None = None, bound: float = 1e12,
-    until: Callable[[Point], bool] | None = None, ask: Asks | None = None,
+    until: Callable[[Point], bool] | None = None, every: int = 1,
 ) -> Course:  # fmt: skip
     """Return the course of ``algorithm`` over ``tasks``; equal arguments give equal bits.
 
@@ -93,46 +89,32 @@ def run(
         rule: From updates to one.
         steps: Local steps of single clients.
         bound: Of F, beyond which a run counts as diverged.
-        until: Ends a run early.
-        ask: Has the clients compute; each by itself without it.
+        until: Ends a run early, at a point.
+        every: F is looked at in every n-th round, the first being one of them.
     """
-    ask = ask or one_by_one(algorithm, tasks)
     at, memory = outer.start(theta), algorithm.start(theta)
     memories: dict[str, Params] = {name: {} for name in tasks}
     points: list[Point] = []
     for number in range(1, rounds + 1):
-        value = exact.value(at.value)
-        if not math.isfinite(value) or value > bound:
+        looked = (number - 1) % every == 0
+        value = exact.value(at.value) if looked else math.nan
+        if looked and not (math.isfinite(value) and value <= bound):
             return Course(points, at.value, memories, memory, diverged=True)
-        sent: dict[str, Sent] = {}
+        replies: dict[str, Reply] = {}
         for name in _sampled(list(tasks), fraction, seed, number):
-            own = algorithm.send(at.value, memory, name)
-            sent[name] = Sent(own.theta, own.extras, (steps or {}).get(name, own.steps))
-        answers = ask(sent, memories, number)
-        replies = {name: reply for name, (reply, _) in answers.items()}
-        memories |= {name: kept for name, (_, kept) in answers.items()}
+            sent = algorithm.send(at.value, memory, name)
+            sent = Sent(sent.theta, sent.extras, (steps or {}).get(name, sent.steps))
+            reply = algorithm.client(tasks[name], sent, memories[name], number)
+            replies[name], memories[name] = reply
         received = Received(number, replies, len(tasks), rule, steps or {})
         pseudo, memory = algorithm.server(received, memory)
-        points.append(_point(at, value, pseudo, received, exact))
+        if looked:
+            points.append(_point(at, value, pseudo, received, exact))
         at = outer.step(at, pseudo)
-        if until is not None and until(points[-1]):
+        if looked and until is not None and until(points[-1]):
             break
     diverged = not math.isfinite(exact.value(at.value))
     return Course(points, at.value, memories, memory, diverged)
-
-
-def one_by_one(algorithm: Algorithm, tasks: Mapping[str, LocalTask]) -> Asks:
-    """Return how each client computes by itself."""
-
-    def ask(
-        sent: Mapping[str, Sent], memories: Mapping[str, Params], number: int
-    ) -> dict[str, tuple[Reply, Params]]:
-        return {
-            name: algorithm.client(tasks[name], own, memories[name], number)
-            for name, own in sent.items()
-        }
-
-    return ask
 
 
 def _point(at: Iterate, value: float, pseudo: Params, received: Received, exact: Exact) -> Point:

@@ -38,22 +38,20 @@ class Check:
         claim: What the theory says.
         rule: What counts as passed.
         holds: The assumptions that hold, and those that do not.
-        passed: The verdict.
+        passed: The verdict; None = the claim does not apply, as :attr:`holds` or a number tells.
         numbers: What was found, as label and text.
         abscissa: The label of the x axis.
         marks: What is drawn.
-        applies: Whether what the claim rests on was the case, without which there is no verdict.
     """
 
     name: str
     claim: str
     rule: str
     holds: str
-    passed: bool
+    passed: bool | None
     numbers: dict[str, str]
     abscissa: str
     marks: tuple[Mark, ...]
-    applies: bool = True
 
 
 def write_marks(path: Path, abscissa: str, marks: Sequence[Mark]) -> None:
@@ -94,7 +92,7 @@ def summary(checks: Sequence[Check], title: str) -> str:
 
 
 def verdict(check: Check) -> str:
-    """Return PASS, FAIL, or that the claim does not apply."""
-    if not check.applies:
+    """Return PASS, FAIL or DOES NOT APPLY."""
+    if check.passed is None:
         return "DOES NOT APPLY"
     return "PASS" if check.passed else "FAIL"

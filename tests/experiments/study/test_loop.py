@@ -77,3 +77,10 @@ def test_one_client_has_no_cosine() -> None:
     drift, cosine = spread([{"w": torch.ones(2)}])
     assert drift == 0.0
     assert math.isnan(cosine)
+
+
+def test_a_run_that_is_looked_at_less_often_is_the_same_run() -> None:
+    often, seldom = course(7), course(7, every=3)
+    assert [p.round for p in seldom.points] == [1, 4, 7]
+    assert [p.slope for p in seldom.points] == [often.points[i].slope for i in (0, 3, 6)]
+    assert torch.equal(often.theta[NAME], seldom.theta[NAME])
