@@ -303,10 +303,11 @@ async def serve(folder: FederationFolder) -> None:
             ssl_certfile=str(folder.server.certificate),
             ssl_keyfile=str(folder.server.key),
             ssl_version=ssl.PROTOCOL_TLS_SERVER,
-            log_level="warning",
+            log_level="error",  # a warning for each senseless request would fill the disk
             access_log=False,
             server_header=False,
             http=counted(connections),
+            ws="none",  # whose connections would not be counted
             lifespan="off",
             timeout_graceful_shutdown=1,
         )

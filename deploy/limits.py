@@ -24,8 +24,8 @@ CONNECTIONS = 16
 CALLS_AT_ONCE = 4
 """Largest calls of which an address, or four times as many of which all, may be in memory."""
 SILENCE = 30.0
-"""Seconds after which a connection on which nothing comes is ended: its first call, or the next
-piece of one."""
+"""Seconds after which a connection is ended on which no whole head of a call has come, or no next
+piece of its body."""
 _REMEMBERED = 10_000
 
 
@@ -113,42 +113,58 @@ def later() -> Response:
     return PlainTextResponse("too much at once", 503, {"retry-after": "1"})
 
 
+_USUAL: Any = AutoHTTPProtocol
+
+
+class _Counted(_USUAL):  # type: ignore[misc]
+    _shares: Shares
+    _sender: str | None = None
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        sender = whose((transport.get_extra_info("peername") or [None])[0])
+        if not self._shares.take(sender):
+            transport.abort()
+            return
+        self._sender = sender
+        self._await()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_called():  # whose body has a limit of its own
+            self._come()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._come()
+        if not (self.transport.is_closing() or self._is_called()):
+            self._await()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._come()
+        if self._sender is not None:
+            self._shares.give_back(self._sender)
+            self._sender = None
+        super().connection_lost(error)
+
+    def _is_called(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.call_later(SILENCE, self.transport.abort)
+
+    def _come(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
 def counted(connections: Shares) -> type[asyncio.Protocol]:
     """Return Uvicorn's protocol that ends connections too many, or on which nothing comes.
 
     Args:
         connections: By address.
     """
-    usual: Any = AutoHTTPProtocol
-
-    class Counted(usual):  # type: ignore[misc]
-        _sender: str | None = None
-        _waiting: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            sender = whose((transport.get_extra_info("peername") or [None])[0])
-            if not connections.take(sender):
-                transport.abort()
-                return
-            self._sender = sender
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.call_later(SILENCE, transport.abort)
-
-        def data_received(self, data: bytes) -> None:
-            self._come()
-            super().data_received(data)
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._come()
-            if self._sender is not None:
-                connections.give_back(self._sender)
-                self._sender = None
-            super().connection_lost(error)
-
-        def _come(self) -> None:
-            if self._waiting is not None:
-                self._waiting.cancel()
-                self._waiting = None
-
-    return Counted
+    return type("Counted", (_Counted,), {"_shares": connections})

@@ -362,8 +362,8 @@ def test_a_call_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert passed == []
 
 
-async def _connections(most: int, opened: int) -> list[bytes]:
-    """Return what comes on connections of which the first ones say nothing."""
+async def _connections(most: int, opened: int, said: bytes = b"") -> list[bytes]:
+    """Return what comes on connections of which the first ones say no whole sentence."""
     backend = Starlette(routes=[Route("/", lambda _: Response(b"here"))])
     shares = Shares(most)
     config = uvicorn.Config(
@@ -375,6 +375,8 @@ async def _connections(most: int, opened: int) -> list[bytes]:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(opened)]
+    for _, writer in streams[:-1]:
+        writer.write(said)
     streams[-1][1].write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     found = []
     for reader, _ in reversed(streams):
@@ -400,3 +402,14 @@ def test_an_address_has_so_many_connections() -> None:
 def test_a_connection_on_which_nothing_comes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.limits.SILENCE", 0.05)
     assert asyncio.run(_connections(3, 3)) == [b"", b"", b"here"]
+
+
+@pytest.mark.parametrize(
+    "said", [b"P", b"GET / HTTP/1.1\r\nhost: x\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\nG"]
+)
+def test_a_connection_on_which_no_whole_call_comes_is_ended(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("deploy.limits.SILENCE", 0.05)
+    rest = b"here" if said.endswith(b"G") else b""
+    assert asyncio.run(_connections(3, 3, said)) == [rest, rest, b"here"]
