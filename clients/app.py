@@ -64,6 +64,8 @@ def answer(message: Message, context: Context, work: Work, spent: float = 0.0) -
         session = read(message, context)
         content = work(session, message)
     except Exception as error:
+        if not simulated():  # the plant is to read it, too
+            log.warning("%s", one_line(error))
         log.debug("client failed", exc_info=True)
         return Message(_failure(error, session, message, context), reply_to=message)
     metrics = {"partition": session.client, "seconds": time.perf_counter() - started}

@@ -176,3 +176,11 @@ def test_a_node_without_a_number_says_so() -> None:
     message = Message(RecordDict({CONFIG: ConfigRecord({"client": -1})}), 7, "train")
     content = app(message, Context(1, 7, {}, RecordDict(), {})).content
     assert content.config_records[ERROR]["name"] == "node 7"
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_plant_reads_itself_why_it_has_not_answered(
+    caplog: pytest.LogCaptureFixture, real: bool
+) -> None:
+    ask("train", real=real, fingerprint="other")
+    assert ("code differs" in caplog.text) == real
