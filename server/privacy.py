@@ -67,6 +67,12 @@ class Guard:
                 "one client in all of them"
             )
         planned = self._clients.planned(self._population)
+        shares = self._settings.shares
+        if shares is not None and shares > planned:
+            raise ConfigError(
+                f"federation.privacy.shares: {shares} are to bear the noise, {planned:g} clients "
+                "a round are drawn"
+            )
         if self._draws_singly and planned < FEWEST:
             raise ConfigError(
                 f"federation.fraction: {planned:g} clients a round are drawn on average, at least "

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from flwr.app import ConfigRecord, Message
 
-from bayfed.errors import FederationError, ProtocolError
+from bayfed.config.updates import Defence
+from bayfed.errors import ConfigError, FederationError, ProtocolError
 from bayfed.seeds import stream
 from server.exchange import Exchange, Replies, placeholder
+from strategies.rules import fewest
 from strategies.wire import INFO, Member, config_of, instruction, metrics_of
 
 OPENING = "opening the data"
@@ -57,6 +59,23 @@ def check_held_out(members: Sequence[Member], names: Sequence[str]) -> None:
             raise ProtocolError(f"protocol.holdout: nobody has a site or family called {name!r}")
     if names and not any(member.trains for member in members):
         raise ProtocolError("protocol.holdout: no site is left to train on")
+
+
+def check_rule(defence: Defence, drawn: int) -> None:
+    """Check that a round has clients enough for what the rule is to bear.
+
+    >>> check_rule(Defence(rule="trimmed_mean", hostile=2), 4)
+    Traceback (most recent call last):
+    bayfed.errors.ConfigError: federation.defence.hostile: trimmed_mean bears 2 of 5 clients or ...
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if 0 < drawn < (needed := fewest(defence)):
+        raise ConfigError(
+            f"federation.defence.hostile: {defence.rule} bears {defence.hostile} of {needed} "
+            f"clients or more, a round has {drawn}"
+        )
 
 
 def described(

@@ -31,7 +31,7 @@ from server.memories import Memories, remind
 from server.privacy import Guard
 from server.problem import Problem
 from server.results import SITES, Rows
-from server.roster import check_held_out, enrol_simulated, sample
+from server.roster import check_held_out, check_rule, enrol_simulated, sample
 from server.secure import SecureSums, Summed
 from server.tracking import Tracker, flat_settings, numbers_of, trackers
 from server.verdict import Refusal
@@ -113,6 +113,7 @@ class Federation:
         check_held_out(self.members, self.experiment.protocol.holdout)
         log.info("%d clients: %s", len(self.members), ", ".join(m.name for m in self.members))
         self.privacy.enrol(self.members)
+        check_rule(self.settings.defence, len(self._cohort(1)))
         self.trackers = trackers(
             self.settings.track,
             self.job.out,

@@ -33,6 +33,18 @@ def rule_of(defence: Defence) -> Rule:
     return rules[defence.rule]
 
 
+def fewest(defence: Defence) -> int:
+    """Return the least number of clients in a round with which the rule keeps its promise.
+
+    >>> [fewest(Defence(rule=rule, hostile=2)) for rule in ("median", "trimmed_mean", "multi_krum")]
+    [1, 5, 7]
+    """
+    return {
+        "trimmed_mean": 2 * defence.hostile + 1,
+        "multi_krum": 2 * defence.hostile + 3,
+    }.get(defence.rule, 1)
+
+
 def weighted_mean(updates: Sequence[Params], weights: Sequence[float]) -> Params:
     """Return sum_c n_c g_c / sum_c n_c, added in the order given and in float64.
 
@@ -72,18 +84,18 @@ def multi_krum(updates: Sequence[Params], weights: Sequence[float], hostile: int
     .. math:: s_c = \sum_{c' \in N_c} \lVert g_c - g_{c'} \rVert^2
 
     The n - f updates with the least :math:`s_c` are averaged; :math:`N_c` are the n - f - 2 updates
-    closest to :math:`g_c`, n the number of updates and f that of hostile clients.
+    closest to :math:`g_c`, n the number of updates and f that of hostile clients. With fewer than
+    2 f + 2 updates f equal ones would have no other neighbours, and be chosen.
 
-    Source: Blanchard et al., Machine Learning with Adversaries, 2017, section 4.
+    Source: Blanchard et al., Machine Learning with Adversaries, 2017, section 4, where the promise
+    is for n > 2 f + 2; a round in which others were refused has fewer.
 
     Raises:
-        FederationError: there are fewer than f + 3 updates.
+        FederationError: there are fewer than 2 f + 2 updates.
     """
-    number = len(updates)
-    if number < hostile + 3:
-        raise FederationError(
-            f"{number} updates: {hostile + 3} are needed for Krum against {hostile}"
-        )
+    number, needed = len(updates), 2 * hostile + 2
+    if number < needed:
+        raise FederationError(f"{number} updates: {needed} are needed for Krum against {hostile}")
     flat = torch.stack([torch.cat([t.double().flatten() for t in u.values()]) for u in updates])
     apart = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
     nearest = apart.sort(dim=1).values[:, 1 : number - hostile - 1]  # the first is itself

@@ -208,3 +208,12 @@ def test_a_mixture_has_nothing_personal() -> None:
     federation = {"personal": ["prior"], "clients": {"partition": "dirichlet"}}
     with pytest.raises(ConfigError, match="federation: personal: a mixture of sites"):
         parse_experiment({"federation": federation})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"noise": 1.0}, {"epsilon": 8.0}, {"features": 1.0}, {"added_by": "clients", "shares": 3}],
+)
+def test_who_asks_for_privacy_does_not_go_without(asked: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"hides nothing without federation\.privacy\.level"):
+        parse_experiment({"federation": {"privacy": asked}})

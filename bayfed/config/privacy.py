@@ -41,6 +41,11 @@ class Privacy(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Privacy:
+        if self.level == "none":
+            # Who has asked for protection and forgotten the level must not go without.
+            asked = ("noise", "epsilon", "features", "shares")
+            for key in (key for key in asked if getattr(self, key) is not None):
+                raise ValueError(f"{key}: hides nothing without federation.privacy.level")
         if self.level != "none" and self.noise is None:
             raise ValueError(f"noise: needed by federation.privacy.level: {self.level}")
         if (self.level == "image") != (self.clip is not None):
@@ -49,6 +54,8 @@ class Privacy(Settings):
             raise ValueError("adjacency: level: image is about an image that is replaced")
         if self.level == "image" and self.added_by != "server":
             raise ValueError("added_by: with level: image every client adds noise of its own")
+        if self.level == "image" and self.features is not None:
+            raise ValueError("features: is that of level: client")
         if (self.added_by == "clients") != (self.shares is not None):
             raise ValueError("shares: is that of added_by: clients, which needs it")
         return self

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayfed.config import experiment_hash
-from bayfed.errors import CheckpointError
+from bayfed.errors import CheckpointError, ConfigError
 from experiments.delayed import DelayedGrid
 from experiments.inprocess import InProcessGrid
 from server import checkpoints, history
@@ -270,3 +270,11 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(
         for job in (whole, resumed)
     )
     assert left == right
+
+
+def test_a_rule_that_cannot_bear_so_many_begins_no_run(tmp_path: Path) -> None:
+    defence = {"rule": "multi_krum", "hostile": 2}
+    job = Job(fakes.experiment(defence=defence), tmp_path)
+    with pytest.raises(ConfigError, match="bears 2 of 7 clients or more, a round has 3"):
+        fakes.play(job)
+    assert not (tmp_path / "checkpoints").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bayfed.config import experiment_hash
-from bayfed.errors import ConfigError, FederationError
+from bayfed.errors import ConfigError
 from server import checkpoints, history
 from server.job import Job
 from server.privacy import Guard
@@ -115,10 +115,11 @@ def test_the_norm_that_a_client_tells_is_that_of_what_it_sends(tmp_path: Path) -
     assert min(told) > 100.0  # 1e4 / sqrt(3) a coordinate; the updates are 1 at most
 
 
-def test_too_few_answers_to_bear_the_noise_end_the_run(tmp_path: Path) -> None:
+def test_too_few_clients_to_bear_the_noise_begin_no_run(tmp_path: Path) -> None:
     private = CLIENT | {"added_by": "clients", "shares": 4}
-    with pytest.raises(FederationError, match="3 updates bear less noise"):
+    with pytest.raises(ConfigError, match="shares: 4 are to bear the noise, 3 clients"):
         run(tmp_path, private)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_images_cost_what_the_client_that_shows_them_most_says(tmp_path: Path) -> None:

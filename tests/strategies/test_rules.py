@@ -68,3 +68,14 @@ def test_too_few_updates_for_a_rule_are_an_error(rule: str, least: int) -> None:
     chosen(updates(least, 0), [1.0] * least)
     with pytest.raises(FederationError, match=f"{least} are needed"):
         chosen(updates(least - 1, 0), [1.0] * (least - 1))
+
+
+@pytest.mark.parametrize("hostile", [2, 3])
+def test_krum_does_not_choose_those_who_agree_on_one_update(hostile: int) -> None:
+    honest, agreed = updates(hostile + 2, 0), updates(1, 1)[0]
+    agreed = {name: tensor + 1e3 for name, tensor in agreed.items()}
+    given_ = [*honest, *[agreed] * hostile]
+    found = multi_krum(given_, [1.0] * len(given_), hostile)
+    assert all(float(tensor.abs().max()) < 100 for tensor in found.values())
+    with pytest.raises(FederationError, match=f"{2 * hostile + 2} are needed"):
+        multi_krum(given_[1:], [1.0] * (len(given_) - 1), hostile)
