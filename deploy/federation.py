@@ -182,6 +182,7 @@ def add(folder: FederationFolder, public: Path, name: str | None) -> tuple[Path,
         name=name or key.name,
         partition=free[0],
         plants=settings.plants,
+        key=key.digest,
         authority=authority,
         app=trust.installed(),
     )

@@ -22,8 +22,9 @@ class PublicKey:
 
     @property
     def digest(self) -> str:
-        """Its SHA-256, by which people compare what they have been given."""
-        return hashlib.sha256(self.line.rpartition(" ")[0].encode()).hexdigest()
+        """Its SHA-256 without the name, by which people compare what they have been given."""
+        kind, key = self.line.split(" ")[:2]
+        return hashlib.sha256(f"{kind} {key}".encode()).hexdigest()
 
 
 def make_key(private: Path, public: Path, name: str) -> PublicKey:
@@ -64,6 +65,15 @@ def read_public(path: Path) -> PublicKey:
         raise ConfigError(f"{path}: not a key on an elliptic curve")
     name = text.split(" ", 2)[2] if text.count(" ") >= 2 else ""
     return PublicKey(_line(key, name), name)
+
+
+def public_of(private: Path, name: str) -> PublicKey:
+    """Return the public part of a node's key.
+
+    Raises:
+        ConfigError: as :func:`read_private`.
+    """
+    return PublicKey(_line(read_private(private).public_key(), name), name)
 
 
 def read_private(path: Path) -> ec.EllipticCurvePrivateKey:

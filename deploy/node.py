@@ -9,7 +9,7 @@ from pathlib import Path
 from bayfed.errors import ConfigError
 from bayfed.folders import make_folder
 from deploy import certificates, trust
-from deploy.keys import PublicKey, make_key, read_private
+from deploy.keys import PublicKey, make_key, public_of
 from deploy.layout import NodeFolder
 from deploy.private import make_private_folder, write_secret
 from deploy.rejoin import leave
@@ -53,10 +53,16 @@ def enrol(
         authority: SHA-256 of the federation's authority, as its administrator has told it.
 
     Raises:
-        ConfigError: there is no key, or what was handed over is not what it should be.
+        ConfigError: there is no key, or what was handed over is not what it should be, or is
+            another plant's.
     """
-    read_private(folder.key)
+    own_key = public_of(folder.key, "").digest
     join = read_settings(Join, join_file)
+    if join.key != own_key:
+        raise ConfigError(
+            f"{join_file}: came back for the key of {join.name}, {join.key[:12]}, not for the one "
+            f"in {folder.root}, {own_key[:12]}"
+        )
     _keep_authority(folder, join, authority)
     own = [None if path is None else path.expanduser().resolve() for path in (data, weights, store)]
     settings = checked(

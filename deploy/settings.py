@@ -102,6 +102,7 @@ class Join(Settings):
         name: The plant's.
         partition: The plant's number.
         plants: How many plants there are.
+        key: SHA-256 of the public key for which it came back.
         authority: The certificate of the federation's authority, as PEM.
         app: Hash of the app that the server runs, to compare with what is installed here.
     """
@@ -111,6 +112,7 @@ class Join(Settings):
     name: Name
     partition: Annotated[int, Field(ge=0)]
     plants: Count
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     authority: Annotated[str, Field(max_length=20_000)]
     app: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

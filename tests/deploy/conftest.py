@@ -21,6 +21,7 @@ def server(tmp_path: Path) -> FederationFolder:
 @pytest.fixture
 def join(server: FederationFolder, tmp_path: Path) -> Path:
     """What a plant gets back, for a server that nobody has started."""
+    key = node.create(NodeFolder(tmp_path / "plant-a"), "plant-a")
     authority = server.authority.certificate.read_text()
     made = Join(
         federation="federation",
@@ -28,6 +29,7 @@ def join(server: FederationFolder, tmp_path: Path) -> Path:
         name="plant-a",
         partition=1,
         plants=2,
+        key=key.digest,
         authority=authority,
         app="0" * 64,
     )
@@ -38,7 +40,6 @@ def join(server: FederationFolder, tmp_path: Path) -> Path:
 @pytest.fixture
 def plant(join: Path, tmp_path: Path) -> NodeFolder:
     folder = NodeFolder(tmp_path / "plant-a")
-    node.create(folder, "plant-a")
     (tmp_path / "images").mkdir()
     node.enrol(folder, join, tmp_path / "images")
     return folder

@@ -66,11 +66,31 @@ def test_a_relative_path_starts_from_the_folder_of_the_node(plant: NodeFolder) -
     assert plant.settings().weights == plant.root / "w"
 
 
+def test_the_join_file_of_another_plant_is_refused(
+    plant: NodeFolder, join: Path, tmp_path: Path
+) -> None:
+    other = NodeFolder(tmp_path / "plant-b")
+    node.create(other, "plant-b")
+    with pytest.raises(ConfigError, match="came back for the key of plant-a"):
+        node.enrol(other, join, tmp_path / "images")
+    assert not other.authority.exists()
+    node.enrol(plant, join, tmp_path / "images")
+
+
+def test_the_hash_of_a_key_is_of_the_key_alone(tmp_path: Path) -> None:
+    keys = [node.create(NodeFolder(tmp_path / name), name) for name in ("a", "b")]
+    for key in keys:
+        bare = " ".join(key.line.split(" ")[:2])
+        for line in (bare, f"{bare} other", f"{bare} of two words"):
+            (tmp_path / "bare.pub").write_text(line)
+            assert read_public(tmp_path / "bare.pub").digest == key.digest
+    assert keys[0].digest != keys[1].digest
+
+
 def test_a_join_file_of_another_federation_is_refused(
     server: FederationFolder, join: Path, tmp_path: Path
 ) -> None:
-    folder = NodeFolder(tmp_path / "plant-b")
-    node.create(folder, "plant-b")
+    folder = NodeFolder(tmp_path / "plant-a")
     told = digest(load(server.authority.certificate))
     with pytest.raises(ConfigError, match="not the one that was told"):
         node.enrol(folder, join, tmp_path, authority="0" * 64)
