@@ -123,6 +123,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Run until an exception ends it, a signal for one; then end everything."""
+        noted = True
         self._running = [
             _Running(program, replace(self.home, mark=f"{self.home.mark}-{program.name}"))
             for program in self.programs
@@ -130,9 +131,9 @@ class Supervisor:
         try:
             while True:
                 changed = [one for one in self._running if one.look(time.monotonic())]
-                if changed:
-                    self._take_along(changed)
-                    self._record()
+                self._take_along(changed)
+                if changed or not noted:
+                    noted = self._record(noted)
                 time.sleep(_PAUSE)
         finally:
             for running in reversed(self._running):
@@ -149,7 +150,11 @@ class Supervisor:
                 with suppress(psutil.Error):
                     one.process.terminate()
 
-    def _record(self) -> None:
+    def _record(self, tell: bool) -> bool:
+        """Write the list of processes, and return whether it could be written.
+
+        A disk that is full is no reason to end what runs.
+        """
         found = {
             running.name: {
                 **_identity(running.process),
@@ -160,7 +165,13 @@ class Supervisor:
             for running in self._running
         }
         state = {"supervisor": _identity(psutil.Process()), "programs": found}
-        write_atomic(self.state, json.dumps(state, indent=1).encode() + b"\n")
+        try:
+            write_atomic(self.state, json.dumps(state, indent=1).encode() + b"\n")
+        except OSError as error:
+            if tell:
+                log.warning("%s: %s", self.state, error.strerror or error)
+            return False
+        return True
 
 
 def _turned(path: Path) -> int:

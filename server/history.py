@@ -23,11 +23,18 @@ TIMES = (
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """Add one line and force it to the disk; a number that is not finite becomes null."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add one line and force it to the disk; a number that is not finite becomes null.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -49,12 +56,15 @@ def cut(path: Path, lines: int) -> None:
     """Keep the first ``lines`` lines, those that the checkpoint knows of.
 
     Raises:
-        CheckpointError: the history is shorter than that.
+        CheckpointError: the history is shorter than that, or cannot be written.
     """
     kept = path.read_bytes().split(b"\n")[:-1][:lines] if path.exists() else []
     if len(kept) < lines:
         raise CheckpointError(f"{path}: {lines} lines are expected, {len(kept)} found")
-    write_atomic(path, b"".join(line + b"\n" for line in kept))
+    try:
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def without_times(value: Any) -> Any:
@@ -66,6 +76,13 @@ def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key not in TIMES}
     return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def _unwritten(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "the run can be resumed from the last checkpoint"
+    )
 
 
 def _finite(value: Any) -> Any:

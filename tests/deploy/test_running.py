@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from bayfed.config import Experiment
 from bayfed.errors import FederationError
 from deploy import federation, running
 from deploy.layout import FederationFolder
+from deploy.running import LostError
 from deploy.settings import FederationSettings, Member, write_settings
 from experiments.processes import Home
 from server import outcome
@@ -132,3 +134,23 @@ def test_a_run_that_somebody_stops_is_stopped_at_the_superlink(
         attempts(COMPLETED)
     assert called[0][:3] == ["flwr", "stop", "7"]
     assert outcome.read(tmp_path / "run" / "outcome.json")["status"] == "interrupted"
+
+
+def test_a_server_that_can_write_nothing_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    superlink, server = object(), object()
+    monkeypatch.setattr(running, "_server", lambda _: server)
+    monkeypatch.setattr(running, "_lives", lambda process: process is superlink)
+    job = Job(Experiment(), tmp_path)
+    with pytest.raises(LostError, match="the server of the run is gone"):
+        running._watch(superlink, job)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(running, "write_atomic", full)
+    with pytest.raises(FederationError, match=r"cannot be written to \(No space left") as caught:
+        running._watch(superlink, job)  # type: ignore[arg-type]
+    assert not isinstance(caught.value, LostError)

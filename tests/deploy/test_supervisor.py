@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bayfed.evaluation.atomic import write_atomic
 from deploy import supervisor
 from deploy.reasons import told
 from deploy.supervisor import Program, Supervisor, delay, living, read_state
@@ -114,6 +116,24 @@ def test_a_program_that_ends_again_and_again_is_started_later_and_later(
     supervised(monkeypatch, clock, Hopeless(tmp_path), program)
     pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert pauses[:9] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
+
+
+def test_a_list_that_cannot_be_written_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home, full, kept = Home(tmp_path), [True], list[str]()
+
+    def write(path: Path, data: bytes) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, data)
+        kept.append(path.name)
+
+    monkeypatch.setattr(supervisor, "write_atomic", write)
+    ended = run(monkeypatch, tmp_path, home, {5.0: full.clear}, 10.0)
+    assert ended == ["m-two", "m-one"]  # at the end
+    assert kept == ["state.json"]
+    assert len([m for m in caplog.messages if "No space left" in m]) == 1
 
 
 def test_a_program_takes_those_along_that_are_of_no_use_without_it(

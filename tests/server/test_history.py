@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,18 @@ def test_a_damaged_line_is_an_error(tmp_path: Path) -> None:
     path.write_text("no json\n")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl"):
         history.read(path)
+
+
+def test_a_full_disk_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"/dev/full: cannot be written \(No space left"):
+        history.append(Path("/dev/full"), {"round": 0})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "metrics.jsonl"
+    write(path, 2)
+    monkeypatch.setattr(history, "write_atomic", full)
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be written \(No space left"):
+        history.cut(path, 1)
+    assert len(history.read(path)) == 2
