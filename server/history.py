@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bayfed.errors import CheckpointError
+from bayfed.errors import CheckpointError, ConfigError
 from bayfed.evaluation.atomic import write_atomic
 
 TIMES = (
@@ -20,6 +20,8 @@ TIMES = (
     "training_seconds",
 )
 """Fields that differ between two runs of the same experiment."""
+AUROC = "mean_image_auroc"
+"""Field that is null where a round was not evaluated."""
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -65,6 +67,22 @@ def cut(path: Path, lines: int) -> None:
         write_atomic(path, b"".join(line + b"\n" for line in kept))
     except OSError as error:
         raise _unwritten(path, error) from error
+
+
+def check_rounds(line: dict[str, Any], rounds: int) -> None:
+    """Check that a run which goes on has rounds to come, or was evaluated after its last one.
+
+    Args:
+        line: The last one of the history.
+        rounds: So many are asked for.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    done, evaluated = int(line["round"]), line.get(AUROC) is not None
+    if done > rounds or (done == rounds and not evaluated):
+        rest = "" if evaluated else f" and the last was not evaluated: ask for more than {done}"
+        raise ConfigError(f"federation.rounds: {rounds}, but {done} are done{rest}")
 
 
 def without_times(value: Any) -> Any:

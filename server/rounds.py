@@ -208,6 +208,8 @@ class Federation:
         if snapshot is not None:
             self.strategy.restore(snapshot.theta, snapshot.optimizer, snapshot.personal)
             self.line = history.read(self.job.history)[-1]
+            if self.job.measures:
+                history.check_rounds(self.line, self.settings.rounds)
             self.attendance = Attendance(self.settings.defence.quarantine, self.line)
             kept = self.line.get(MEASURING) or {}
             self.measuring = {kind: Attendance(line=own) for kind, own in kept.items()}
@@ -452,7 +454,7 @@ class Federation:
             exchanges,
             workers(self.exchange, self.settings, len(self.members)),
         )
-        line["mean_image_auroc"] = None if measured is None else results.mean_auroc(measured.rows)
+        line[history.AUROC] = None if measured is None else results.mean_auroc(measured.rows)
         line |= dict.fromkeys(MEASURED) if trained is None else self.strategy.measured()
         line |= {name: diagnosis.get(name) for name in NAMES}
         line |= self.attendance.line() | self.privacy.line(snapshot.round)

@@ -220,6 +220,19 @@ def test_a_finished_run_can_be_prolonged(tmp_path: Path) -> None:
     assert last(job).round == 3
 
 
+def test_a_run_that_goes_on_for_no_more_rounds_was_evaluated(tmp_path: Path) -> None:
+    job = Job(fakes.experiment(rounds=4), tmp_path / "run")
+    fakes.play(job)
+    fakes.play(Job(job.experiment, job.out, resume=True))
+    checkpoints.path_of(job.out / "checkpoints", 4).unlink()
+    shorter = Job(fakes.experiment(rounds=3), job.out, resume=True)
+    with pytest.raises(ConfigError, match="3 are done and the last was not evaluated"):
+        fakes.play(shorter)
+    fakes.play(Job(job.experiment, job.out, resume=True))
+    with pytest.raises(ConfigError, match=r"federation\.rounds: 3, but 4 are done$"):
+        fakes.play(shorter)
+
+
 def test_the_number_of_nodes_changes_nothing(tmp_path: Path) -> None:
     runs = [Job(fakes.experiment(), tmp_path / str(n) / "run") for n in (1, 4)]
     for job, nodes in zip(runs, (1, 4), strict=True):
