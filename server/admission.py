@@ -33,7 +33,7 @@ class Admission:
     With a list of plants the node decides who a plant is, and the list how many there are. Without
     one the nodes say so: of two with one number the first is it, while it is there; how many there
     are is what most of them say. Either way a plant names itself once, by its sites. Where another
-    one has that name, its number is added to it, or what the list calls it.
+    one has a site of that name, its number is added to it, or what the list calls it.
 
     Args:
         exchange: With the nodes.
@@ -185,13 +185,18 @@ class Admission:
 
     def _label(self) -> None:
         fresh = {c: m.name for c, m in sorted(self._found.items()) if c not in self._names}
-        times = Counter(fresh.values())
+        times = Counter(site for name in fresh.values() for site in set(_sites(name)))
+        twice = {site for site in times if times[site] > 1}
         for client, name in fresh.items():
-            taken = {*self._names.values(), *([name] if times[name] > 1 else [])}
+            taken = twice | {site for known in self._names.values() for site in _sites(known)}
             who = self._called(client)
-            others = (f"{name} ({who}.{i})" for i in itertools.count(2))
-            labels = itertools.chain([name, f"{name} ({who})"], others)
-            self._names[client] = next(label for label in labels if label not in taken)
+            others = (f" ({who}.{i})" for i in itertools.count(2))
+            labels = itertools.chain(["", f" ({who})"], others)
+            found = (
+                "+".join(f"{site}{label}" if site in taken else site for site in _sites(name))
+                for label in labels
+            )
+            self._names[client] = next(one for one in found if not taken & {*_sites(one)})
 
     def _called(self, client: int) -> str:
         known = {} if self._plants is None else self._plants.by_node
@@ -202,6 +207,11 @@ class Admission:
         self._turned[node] = times, number + min(LONGEST, 2 ** (times - 1))
         self.refused[name] = f"{OPENING}: {reason}"
         log.warning("%s is turned away: %s", name, reason)
+
+
+def _sites(name: str) -> list[str]:
+    """Return the sites by which a plant names itself: none of them may stand for another one's."""
+    return name.split("+")
 
 
 def _stated(reply: Message) -> list[int]:

@@ -194,6 +194,21 @@ def test_plants_with_sites_of_one_name_are_told_apart() -> None:
     assert [m.name for m in on_network(network)] == ["part (0)", "part (1)"]
 
 
+def test_a_plant_does_not_take_the_site_of_another_into_its_name() -> None:
+    network = Changing([0, 1, 2])
+    network.expected, found = 3, admission(network, 0.05)
+    network.away, network.name = {101, 102}, "part+screw"
+    found.enrol(CONFIG, 0.3)
+    network.away, network.name = {100, 102}, "evil+part"
+    found.refresh(CONFIG, 1)
+    network.away, network.name = {100, 101}, "part (1)+nut"
+    members, _ = found.refresh(CONFIG, 2)
+    names = [m.name for m in members]
+    assert names == ["part+screw", "evil+part (1)", "part (1) (2)+nut"]
+    sites = [site for name in names for site in name.split("+")]
+    assert len(sites) == len(set(sites))
+
+
 def test_a_plant_keeps_its_name_whatever_it_calls_itself_later() -> None:
     network = Changing([0, 1, 1])
     network.expected, found = 2, admission(network)
