@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from bayfed.config import Settings, key_of
 from bayfed.config.settings import Count
@@ -19,6 +21,20 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
 """A host and a port, as in ``fed.example.org:9092``."""
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _host(text: str) -> str:
+    """Return ``text`` if it is a name or an address of a machine, without a port."""
+    try:
+        ip_address(text)
+    except ValueError:
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"{text[:80]!r} is neither a name nor an address") from None
+    return text
+
+
+Host = Annotated[str, AfterValidator(_host)]
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -37,7 +53,7 @@ class FederationSettings(Settings):
     """
 
     name: Name = "federation"
-    hosts: Annotated[tuple[str, ...], Field(min_length=1)] = ("127.0.0.1",)
+    hosts: Annotated[tuple[Host, ...], Field(min_length=1)] = ("127.0.0.1",)
     listen: str = "127.0.0.1"
     port: Port = 9092
     control_port: Port = 9093

@@ -82,7 +82,11 @@ class Admission:
         there, all_ = len(asked.good) + len(asked.refused), self._count()
         if there < all_ and len(asked.good) < math.ceil(quorum * all_):
             waited = self._exchange.clock.now() - deadline + self._exchange.timeout
-            raise FederationError(f"{there} of {all_} nodes are connected after {waited:.3g} s")
+            joined = "" if self._plants is None else f", {len(self._plants.by_node)} have joined"
+            raise FederationError(
+                f"{there} of {all_} nodes are connected after {waited:.3g} s{joined}; "
+                f"federation.quorum is {quorum:g}"
+            )
         asked.require(quorum)
         return self._members()
 

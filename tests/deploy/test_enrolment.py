@@ -168,6 +168,12 @@ def test_an_address_is_a_host_and_a_port_or_an_error(text: str) -> None:
     assert port.isdigit()
 
 
+@pytest.mark.parametrize("host", ["fed.example.org:9092", "fed:9092", "bad_host!", "", "a b"])
+def test_a_host_that_plants_could_not_dial_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"hosts.*neither a name nor an address"):
+        checked(FederationSettings, hosts=("127.0.0.1", host))
+
+
 def test_an_address_with_colons_is_put_in_brackets() -> None:
     assert FederationSettings(hosts=("2001:db8::1",), port=1).address == "[2001:db8::1]:1"
 
