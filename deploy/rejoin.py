@@ -19,7 +19,7 @@ from deploy.layout import NodeFolder
 from experiments.processes import ROOT
 
 _NUMBER = re.compile(rb"SuperNode ID: (\d+)")
-_READ = 1 << 20
+_READ = 32 << 20
 _PATIENCE = 20.0
 
 
@@ -30,10 +30,15 @@ def number(folder: NodeFolder, start: int = 0) -> int | None:
         folder: The node's.
         start: From which byte of its log on.
     """
+    log = folder.log("supernode")
+    return _last(log, start) or (None if start else _last(log.with_suffix(".log.1"), 0))
+
+
+def _last(log: Path, start: int) -> int | None:
     try:
-        with folder.log("supernode").open("rb") as log:
-            log.seek(max(start, log.seek(0, 2) - _READ))
-            found = _NUMBER.findall(log.read())
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, 2) - _READ))
+            found = _NUMBER.findall(file.read())
     except OSError:
         return None
     return int(found[-1]) if found else None

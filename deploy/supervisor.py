@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import signal
 import time
 import uuid
@@ -27,7 +29,7 @@ from experiments.processes import Home, end_all, with_app
 FIRST, LONGEST, STEADY = 1.0, 60.0, 60.0
 """Seconds until the first new start, at most, and of life after which counting begins anew."""
 LARGEST_LOG = 20_000_000
-"""Bytes from which on a log is set aside at the next start of its program."""
+"""Bytes from which on what a log holds is set aside, in the place of what was before."""
 _PAUSE = 0.2
 log = logging.getLogger("bayfed.supervisor")
 
@@ -78,6 +80,9 @@ class _Running:
             return self._start(now) if now >= self.due else False
         code = self.process.poll()
         if code is None:
+            if _size(self.program.log) > LARGEST_LOG:
+                _set_aside(self.program.log)
+                self.began = 0
             return False
         self.failures = 1 if now - self.since > STEADY else self.failures + 1
         self.due = now + delay(self.failures)
@@ -95,7 +100,7 @@ class _Running:
     def _start(self, now: float) -> bool:
         try:
             self.program.prepare()
-            self.began = _turned(self.program.log)
+            self.began = _size(self.program.log)
             self.process = self.home.start(self.program.command, self.program.log, with_app())
         except Exception as error:
             self.failures += 1
@@ -174,14 +179,19 @@ class Supervisor:
         return True
 
 
-def _turned(path: Path) -> int:
-    """Return how long a log is, after setting one that has grown long aside."""
-    if not path.exists():
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
         return 0
-    if path.stat().st_size > LARGEST_LOG:
-        path.replace(path.with_suffix(".log.1"))
-        return 0
-    return path.stat().st_size
+
+
+def _set_aside(path: Path) -> None:
+    """Empty a log that its program goes on writing to; where there is no room, nothing is kept."""
+    with suppress(OSError):
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+    with suppress(OSError):
+        os.truncate(path, 0)  # it is written to at its end, wherever that is
 
 
 def _identity(process: psutil.Process | None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from bayfed.evaluation.atomic import write_atomic
-from deploy import supervisor
+from deploy import rejoin, supervisor
+from deploy.layout import NodeFolder
 from deploy.reasons import told
 from deploy.supervisor import Program, Supervisor, delay, living, read_state
 
@@ -134,6 +135,36 @@ def test_a_list_that_cannot_be_written_ends_nothing(
     assert ended == ["m-two", "m-one"]  # at the end
     assert kept == ["state.json"]
     assert len([m for m in caplog.messages if "No space left" in m]) == 1
+
+
+def test_a_log_that_grows_long_is_set_aside_while_its_program_writes_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(supervisor, "LARGEST_LOG", 100)
+    home, log, other = Home(tmp_path), tmp_path / "one.log", tmp_path / "two.log"
+    with log.open("ab", buffering=0) as program:
+        plan = {
+            2.0: lambda: program.write(b"a" * 101),
+            4.0: lambda: program.write(b"b" * 102),
+            6.0: lambda: (program.write(b"c" * 9), other.write_bytes(b"d" * 100)),
+        }
+        run(monkeypatch, tmp_path, home, plan, 10.0)
+    assert log.read_bytes() == b"c" * 9
+    assert log.with_suffix(".log.1").read_bytes() == b"b" * 102
+    assert other.read_bytes() == b"d" * 100
+    assert [name for name, _ in home.started] == ["one", "two"]
+
+
+def test_a_node_finds_its_number_where_its_log_was_set_aside(tmp_path: Path) -> None:
+    folder = NodeFolder(tmp_path)
+    folder.logs.mkdir()
+    assert rejoin.number(folder) is None
+    folder.log("supernode").with_suffix(".log.1").write_text("SuperNode ID: 7\nSuperNode ID: 8\n")
+    folder.log("supernode").write_text("nothing new\n")
+    assert rejoin.number(folder) == 8
+    assert rejoin.number(folder, 3) is None
+    folder.log("supernode").write_text("SuperNode ID: 9\n")
+    assert rejoin.number(folder) == 9
 
 
 def test_a_program_takes_those_along_that_are_of_no_use_without_it(
