@@ -13,7 +13,6 @@ import psutil
 
 from bayfed.cli.signals import WORDS, Stopped
 from bayfed.errors import FederationError
-from bayfed.evaluation.atomic import write_atomic
 from deploy import federation
 from deploy.background import program_of, require_running
 from deploy.layout import FederationFolder
@@ -28,8 +27,6 @@ SETTINGS = ("data.source=folders", "data.root=/at-each-plant")
 """The server names no folder that exists: what a node reads is the node's own decision."""
 _SERVER = "flwr-serverapp"
 _GRACE = 60.0
-_ROOM = 1 << 16
-"""Bytes without which a server could not have said why it has ended."""
 _PAUSE = 0.2
 Tell = Callable[[str], object]
 
@@ -191,25 +188,9 @@ def _watch(superlink: psutil.Process, job: Job) -> None:
             superlink.terminate()
             raise LostError(f"Flower did not start the run within {_GRACE:g} s")
         if server is not None and not _lives(server) and not job.outcome.exists():
-            _require_room(job)
+            outcome.require_room(job.outcome)
             raise LostError("the server of the run is gone")
         time.sleep(_PAUSE)
-
-
-def _require_room(job: Job) -> None:
-    """Check that the server could have said why it has ended.
-
-    Raises:
-        FederationError: nothing can be written to its folder, now or at another attempt.
-    """
-    try:
-        write_atomic(job.out / ".room", bytes(_ROOM))
-        (job.out / ".room").unlink()
-    except OSError as error:
-        raise FederationError(
-            f"{job.out}: cannot be written to ({error.strerror or error}); to go on afterwards, "
-            f"repeat the command with --resume --out {job.out}"
-        ) from error
 
 
 def _lives(process: psutil.Process) -> bool:

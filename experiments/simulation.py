@@ -115,6 +115,8 @@ def check(home: Home, job: Job, run: str) -> None:
     if said.get("status") in outcome.UNHAPPY:
         kind = DivergedError if said.get("status") == outcome.DIVERGED else FederationError
         raise kind(said.get("reason") or "the server gave no reason")
+    if not said:
+        outcome.require_room(job.outcome)
     status = final_status(home, run)
     if status != "finished:completed" or said.get("status") != outcome.COMPLETED:
         _keep_log(home, run)

@@ -52,7 +52,7 @@ def serve(
     job.make_folder()
     with job.alone():
         job.outcome.unlink(missing_ok=True)
-        write_atomic(job.out / "config.yaml", dump_experiment(job.experiment).encode())
+        _write_settings(job)
         with _log_file(job.out / "server.log"):
             log.info("run folder: %s", job.out)
             try:
@@ -71,7 +71,23 @@ def _serve(grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], objec
         if isinstance(error, BayfedError) or not isinstance(error, Exception):
             raise
         raise FederationError(reason) from error
-    outcome.write(job.outcome, outcome.COMPLETED, _finish(job, finish))
+    said = _finish(job, finish)
+    try:
+        outcome.write(job.outcome, outcome.COMPLETED, said)
+    except OSError as error:
+        raise _unwritten(job.outcome, error) from error
+
+
+def _write_settings(job: Job) -> None:
+    path = job.out / "config.yaml"
+    try:
+        write_atomic(path, dump_experiment(job.experiment).encode())
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> FederationError:
+    return FederationError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def _finish(job: Job, finish: Callable[[Job], object]) -> str:
@@ -84,9 +100,14 @@ def _finish(job: Job, finish: Callable[[Job], object]) -> str:
     return ""
 
 
+class _Log(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing: a full disk is told by what cannot go on for it."""
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    root, handler = logging.getLogger("bayfed"), logging.FileHandler(path, encoding="utf-8")
+    root, handler = logging.getLogger("bayfed"), _Log(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     before = root.level
     root.addHandler(handler)

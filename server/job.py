@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayfed.config import Experiment
+from bayfed.errors import FederationError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.folders import alone_in, make_folder
 from server.plants import Plants
@@ -80,10 +81,17 @@ class Job:
 
         Args:
             new: Whether it begins, so that it is another one than all before.
+
+        Raises:
+            FederationError: it cannot be written down.
         """
         path = self.out / "run.txt"
         if new or not path.exists():
-            write_atomic(path, uuid.uuid4().hex.encode())
+            try:
+                write_atomic(path, uuid.uuid4().hex.encode())
+            except OSError as error:
+                reason = error.strerror or error
+                raise FederationError(f"{path}: cannot be written ({reason})") from error
         return path.read_text(encoding="utf-8").strip()
 
     @property

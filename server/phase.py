@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 
 def write(path: Path, name: str, answered: int, asked: int) -> None:
-    """Say at ``path`` that of the clients ``asked`` so many have ``answered``."""
-    path.write_text(f"{name} {answered}/{asked}\n", encoding="utf-8")
+    """Say at ``path``, if there is room, that of the clients ``asked`` so many have answered."""
+    with suppress(OSError):
+        path.write_text(f"{name} {answered}/{asked}\n", encoding="utf-8")
 
 
 def read(path: Path) -> str:

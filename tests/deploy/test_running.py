@@ -150,7 +150,7 @@ def test_a_server_that_can_write_nothing_is_not_tried_again(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(running, "write_atomic", full)
+    monkeypatch.setattr(outcome, "write_atomic", full)
     with pytest.raises(FederationError, match=r"cannot be written to \(No space left") as caught:
         running._watch(superlink, job)  # type: ignore[arg-type]
     assert not isinstance(caught.value, LostError)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,16 @@ def test_a_run_that_ends_well_is_left_to_the_server(tmp_path: Path) -> None:
 def test_a_damaged_outcome_is_no_outcome(tmp_path: Path, text: str) -> None:
     (tmp_path / "outcome.json").write_text(text)
     assert outcome.read(tmp_path / "outcome.json") == {}
+
+
+def test_a_full_disk_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "outcome.json"
+    outcome.require_room(path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(outcome, "write_atomic", full)
+    outcome.record(path, LOST)
+    with pytest.raises(FederationError, match=r"cannot be written to \(No space left on device"):
+        outcome.require_room(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from flwr.app import ConfigRecord, Error, Message, MetricRecord
 
 from bayfed.config import experiment_hash
 from bayfed.errors import BayfedError, CheckpointError, ConfigError, FederationError
+from bayfed.evaluation.atomic import write_atomic
 from bayfed.evaluation.table import read_rows
 from experiments.inprocess import InProcessGrid
-from server import checkpoints, history
+from server import app, checkpoints, history, outcome
+from server import job as server_job
 from server.job import Job
 from strategies.wire import ARRAYS, CONFIG, ERROR, INFO, METRICS, pack
 from tests import fakes
@@ -411,6 +414,32 @@ def test_parameters_that_leave_the_finite_numbers_end_the_run(tmp_path: Path) ->
     with pytest.raises(BayfedError):
         fakes.play(job)
     assert all(torch.isfinite(value).all() for value in last(job).theta.values())
+
+
+@pytest.mark.parametrize("last_file", ["", "config.yaml", "round-00001.safetensors"])
+def test_a_disk_that_is_full_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_file: str
+) -> None:
+    full = not last_file
+
+    def write(path: Path, data: bytes) -> None:
+        nonlocal full
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, data)
+        full = path.name == last_file
+
+    for module in (app, checkpoints, outcome, server_job):
+        monkeypatch.setattr(module, "write_atomic", write)
+    job = Job(fakes.experiment(), tmp_path / "run")
+    with pytest.raises(BayfedError, match=r"cannot be written \(No space left on device"):
+        fakes.play(job)
+    assert outcome.read(job.outcome) == {}
+    assert len(list((job.out / "checkpoints").glob("*"))) == 2 * last_file.startswith("round")
+    monkeypatch.undo()
+    fakes.install(monkeypatch)
+    fakes.play(Job(job.experiment, job.out, resume=True))
+    assert outcome.read(job.outcome)["status"] == outcome.COMPLETED
 
 
 def test_an_error_of_the_program_is_one_line(
