@@ -43,6 +43,8 @@ def enrol(
 ) -> Join:
     """Write the node's settings from what the server has handed over.
 
+    Limits and a port that were set before are kept.
+
     Args:
         folder: It has the node's key.
         join_file: What came back for the public key.
@@ -64,6 +66,7 @@ def enrol(
             f"in {folder.root}, {own_key[:12]}"
         )
     _keep_authority(folder, join, authority)
+    kept = _own_decisions(folder)
     own = [None if path is None else path.expanduser().resolve() for path in (data, weights, store)]
     settings = checked(
         NodeSettings,
@@ -75,12 +78,24 @@ def enrol(
         weights=own[1],
         store=own[2],
         load=load,
-        limits=Limits(),
+        **kept,
     )
     write_settings(settings, folder.settings_file)
     if not folder.trusted.exists():
         folder.trusted.write_text(f"{trust.INSTALLED}\n", encoding="ascii")
     return join
+
+
+def _own_decisions(folder: NodeFolder) -> dict[str, object]:
+    """Return what a node that is enrolled once more has decided for itself.
+
+    Raises:
+        ConfigError: its settings cannot be read.
+    """
+    if not folder.settings_file.exists():
+        return {"limits": Limits()}
+    before = read_settings(NodeSettings, folder.settings_file)
+    return {"limits": before.limits, "port": before.port}
 
 
 def _keep_authority(folder: NodeFolder, join: Join, authority: str | None) -> None:

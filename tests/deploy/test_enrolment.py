@@ -77,6 +77,17 @@ def test_the_join_file_of_another_plant_is_refused(
     node.enrol(plant, join, tmp_path / "images")
 
 
+def test_a_node_that_is_enrolled_once_more_keeps_its_limits(
+    plant: NodeFolder, join: Path, tmp_path: Path
+) -> None:
+    text = plant.settings_file.read_text()
+    text = text.replace("memory_mb: null", "memory_mb: 900").replace("port: null", "port: 4711")
+    plant.settings_file.write_text(text)
+    node.enrol(plant, join, tmp_path)
+    found = plant.settings()
+    assert (found.limits.memory_mb, found.port, found.data) == (900, 4711, tmp_path)
+
+
 def test_the_hash_of_a_key_is_of_the_key_alone(tmp_path: Path) -> None:
     keys = [node.create(NodeFolder(tmp_path / name), name) for name in ("a", "b")]
     for key in keys:
