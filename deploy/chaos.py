@@ -73,10 +73,12 @@ def main(
         calm = _run(server, out / "calm", words)
         console.print(f"calm: {_seconds(calm):.0f} s", highlight=False)
         events = _events(server, plants, rounds, seed)
-        with Storm(out / "storm", events, console):
+        brewing = Storm(out / "storm", events, console)
+        with brewing:
             storm = _run(server, out / "storm", words)
-        away = _away(server)
-    failed = _report(console, calm, storm, rounds, away)
+        failures = [f"{name}: has not come back" for name in _away(server)]
+    failures += [f"{event.name}: has not happened" for event in brewing.waiting]
+    failed = _report(console, calm, storm, rounds, failures)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -178,10 +180,15 @@ def _for(seconds: float, link: Link, begin: Callable[[], object]) -> None:
 
 
 class Storm:
-    """Lets events happen while a run goes on."""
+    """Lets events happen while a run goes on.
+
+    Attributes:
+        waiting: Those that have not happened.
+    """
 
     def __init__(self, run: Path, events: Sequence[Event], console: Console) -> None:
-        self._history, self._events, self._console = run / "metrics.jsonl", events, console
+        self._history, self._console = run / "metrics.jsonl", console
+        self.waiting = list(events)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -193,7 +200,7 @@ class Storm:
         self._thread.join(10.0)
 
     def _watch(self) -> None:
-        waiting, random, began = list(self._events), stream(0, "moment"), time.monotonic()
+        waiting, random, began = self.waiting, stream(0, "moment"), time.monotonic()
         while waiting and not self._over.wait(0.2):
             if self._completed() >= waiting[0].after:
                 self._over.wait(float(random.uniform(0.0, 4.0)))  # anywhere in a round
@@ -239,8 +246,8 @@ def _lost(run: Path, rounds: int) -> list[int]:
     return lost
 
 
-def _report(console: Console, calm: Path, storm: Path, rounds: int, away: Sequence[str]) -> bool:
-    rows, failures = [], [f"{name}: has not come back" for name in away]
+def _report(console: Console, calm: Path, storm: Path, rounds: int, before: Sequence[str]) -> bool:
+    rows, failures = [], list(before)
     for run in (calm, storm):
         lines = history.read(run / "metrics.jsonl")
         numbers, lost = [line["round"] for line in lines], _lost(run, rounds)
