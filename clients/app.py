@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from bayfed.errors import BayfedError, FederationError, one_line
 from bayfed.evaluation.checkpoint import digest
 from clients import diagnosis, secure
-from clients.local import simulated
+from clients.local import LocalPaths, simulated
 from clients.memory import DOWNLINK, OWN, SHOWN, UPLINK, Memory
 from clients.session import Session, identity, read
 from strategies.algorithm import Reply, Sent
@@ -85,7 +85,9 @@ def _failure(
             name = f"node {context.node_id}"
     else:
         name = session.name()
-    return RecordDict({ERROR: ConfigRecord({"name": name, "message": one_line(error)[:500]})})
+    # Where this machine keeps its files is nobody else's business.
+    said = LocalPaths.of(context.node_config).hidden(one_line(error))
+    return RecordDict({ERROR: ConfigRecord({"name": name, "message": said[:500]})})
 
 
 @app.query("describe")

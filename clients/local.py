@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from bayfed.episodes import check_families
 from bayfed.errors import ConfigError
 
 Group = TypeVar("Group", bound=Settings)
+KEYS = ("data-dir", "weights", "store-dir")
+"""How a node's own configuration calls its paths."""
 _in_process: ContextVar[bool] = ContextVar("in_process", default=False)
 
 
@@ -32,13 +34,23 @@ class LocalPaths:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> LocalPaths:
-        """Read the keys ``data-dir``, ``weights`` and ``store-dir`` of ``--node-config``.
+        """Read :data:`KEYS` of ``--node-config``.
 
         >>> LocalPaths.of({"data-dir": "/data", "partition-id": 0}).data_dir
         PosixPath('/data')
         """
-        keys = ("data-dir", "weights", "store-dir")
-        return cls(*(Path(str(node_config[key])) if key in node_config else None for key in keys))
+        return cls(*(Path(str(node_config[key])) if key in node_config else None for key in KEYS))
+
+    def hidden(self, text: str) -> str:
+        """Return what others may read of ``text``: each path under the key that it is set by.
+
+        >>> LocalPaths(data_dir=Path("/srv/line3")).hidden("/srv/line3/tire/1.png: cut short")
+        'data-dir/tire/1.png: cut short'
+        """
+        own = [(str(path), key) for path, key in zip(astuple(self), KEYS, strict=True) if path]
+        for path, key in sorted(own, key=lambda pair: len(pair[0]), reverse=True):
+            text = text.replace(path, key)
+        return text
 
 
 @contextmanager

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+from bayfed.config import Data
 from bayfed.fingerprint import fingerprint
 from clients import session
 from clients.app import app
@@ -184,3 +186,21 @@ def test_a_plant_reads_itself_why_it_has_not_answered(
 ) -> None:
     ask("train", real=real, fingerprint="other")
     assert ("code differs" in caplog.text) == real
+
+
+def test_a_failure_does_not_tell_where_a_node_keeps_its_files(tmp_path: Path) -> None:
+    data = Data(source="folders", root=Path("sites"))
+    asked = fakes.experiment().model_copy(update={"data": data})
+    config = ConfigRecord(
+        {
+            "experiment": asked.model_dump_json(),
+            "fingerprint": fingerprint(*CODE),
+            "round": 1,
+            "client": 1,
+        }
+    )
+    message = Message(RecordDict({CONFIG: config}), 7, "query.describe")
+    gone = tmp_path / "gone"
+    said = str(app(message, context(**{"data-dir": str(gone)})).content[ERROR]["message"])
+    assert "data-dir" in said
+    assert str(tmp_path) not in said
