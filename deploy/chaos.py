@@ -1,17 +1,23 @@
 """What a federation bears: the same run calmly, and while processes are killed and links fail.
 
     python -m deploy.chaos --out DIR
+    python -m deploy.chaos --out DIR --data SITES --weights FILE
 
 Four plants, one SuperLink, all real processes with TLS and node authentication on loopback; each
 plant reaches the server over a link that can be cut, slowed and damaged. In the second run two
 SuperNodes and the SuperLink are killed with ``kill -9``, one link is cut, one is slowed, and bytes
 of one are turned over, each at a round drawn by the seed. Both runs must come to the same number of
 rounds, the same accuracy within 0.01, and have every checkpoint; all plants must come back.
+
+Without ``--data`` each plant has a small synthetic site and trains Conv-4 from scratch. There a few
+missed updates alone, with no fault, move the AUROC by up to 0.04, so that the bound is wider; with
+the folder of the real sites the experiment is ``sites``, whose backbone is frozen.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,10 +47,11 @@ from deploy.settings import write_settings
 from experiments.benchmarks.measure import print_machine, print_table, wide_console
 from experiments.options import Overrides
 from experiments.processes import ROOT, free_port
+from experiments.resolve import find
 from server import history
 
 PLANTS = 4
-TOLERANCE = 0.01
+TOLERANCE, TOLERANCE_FROM_SCRATCH = 0.01, 0.05
 CUT, SLOW, DELAY = 15.0, 20.0, 0.3
 """Seconds that a link is cut and slowed, and that a piece of data is held back meanwhile."""
 
@@ -61,15 +68,20 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of everything; new.")],
     rounds: Annotated[int, typer.Option(help="Of each run.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws when what happens.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Sites of the experiment `sites`.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Of its backbone.")] = None,
     settings: Overrides = None,
 ) -> None:
     """Run the federation calmly and in a storm, and compare."""
     console = wide_console()
     print_machine(console)
     words = [f"federation.rounds={rounds}", "federation.quorum=0.5", "federation.timeout=60",
-             *(settings or [])]  # fmt: skip
+             "evaluation.heatmaps=0", *(settings or [])]  # fmt: skip
+    if weights is not None:
+        words.append(f"backbone.weights={weights.resolve()}")
     with ExitStack() as stack:
-        server, plants = _build(out.resolve(), stack)
+        server, plants = _build(out.resolve(), data, weights, stack)
+        words.insert(0, "three_nodes" if data is None else "sites")
         calm = _run(server, out / "calm", words)
         console.print(f"calm: {_seconds(calm):.0f} s", highlight=False)
         events = _events(server, plants, rounds, seed)
@@ -78,11 +90,14 @@ def main(
             storm = _run(server, out / "storm", words)
         failures = [f"{name}: has not come back" for name in _away(server)]
     failures += [f"{event.name}: has not happened" for event in brewing.waiting]
-    failed = _report(console, calm, storm, rounds, failures)
+    most = TOLERANCE_FROM_SCRATCH if data is None else TOLERANCE
+    failed = _report(console, calm, storm, rounds, most, failures)
     raise typer.Exit(1 if failed else 0)
 
 
-def _build(out: Path, stack: ExitStack) -> tuple[FederationFolder, list[Plant]]:
+def _build(
+    out: Path, data: Path | None, weights: Path | None, stack: ExitStack
+) -> tuple[FederationFolder, list[Plant]]:
     server = FederationFolder(out / "federation")
     ports = [str(free_port()), str(free_port())]
     _bayfed(
@@ -91,21 +106,40 @@ def _build(out: Path, stack: ExitStack) -> tuple[FederationFolder, list[Plant]]:
     )
     _bayfed("federation", "start", str(server.root))
     stack.callback(_stop, "federation", server.root)
-    data = Data(synthetic=Synthetic(products=PLANTS, train_good=16, test_good=12, per_defect=4))
     plants = []
-    for site in load_sites(data, seed=0):
-        folder = NodeFolder(out / site.name.replace("_", "-"))
-        write_sites([site], out / "images" / site.name)
-        plants.append(_join(server, folder, out / "images" / site.name, int(ports[0]), stack))
+    for name, images in _shares(out / "images", data):
+        folder = NodeFolder(out / name)
+        plants.append(_join(server, folder, images, weights, int(ports[0]), stack))
     return server, plants
 
 
+def _shares(out: Path, data: Path | None) -> list[tuple[str, Path]]:
+    """Write each plant's images, and return what it is called and where they are."""
+    if data is None:
+        drawn = Data(
+            synthetic=Synthetic(products=PLANTS, train_good=16, test_good=12, per_defect=4)
+        )
+        sites = load_sites(drawn, seed=0)
+        for site in sites:
+            write_sites([site], out / site.name)
+        return [(site.name.replace("_", "-"), out / site.name) for site in sites]
+    names = load_experiment(find("sites", Path.cwd())).data.sites
+    for number, name in enumerate(names):
+        shutil.copytree(data / name, out / f"plant-{number % PLANTS}" / name)
+    return [(f"plant-{number}", out / f"plant-{number}") for number in range(PLANTS)]
+
+
 def _join(
-    server: FederationFolder, folder: NodeFolder, data: Path, port: int, stack: ExitStack
+    server: FederationFolder,
+    folder: NodeFolder,
+    data: Path,
+    weights: Path | None,
+    port: int,
+    stack: ExitStack,
 ) -> Plant:
     node.create(folder, folder.root.name)
     join, _ = federation.add(server, folder.public, None)
-    node.enrol(folder, join, data)
+    node.enrol(folder, join, data, weights, load=() if weights is None else ("timm",))
     link = Link(port)
     stack.callback(link.close)
     beyond = folder.settings().model_copy(update={"server": f"127.0.0.1:{link.port}"})
@@ -129,8 +163,9 @@ def _stop(what: str, folder: Path) -> None:
 
 
 def _run(server: FederationFolder, out: Path, words: Sequence[str]) -> Path:
-    options = [option for word in words for option in ("--set", word)]
-    _bayfed("federation", "run", str(server.root), "three_nodes", "--out", str(out), *options)
+    experiment, *settings = words
+    options = [option for word in settings for option in ("--set", word)]
+    _bayfed("federation", "run", str(server.root), experiment, "--out", str(out), *options)
     return out
 
 
@@ -246,7 +281,9 @@ def _lost(run: Path, rounds: int) -> list[int]:
     return lost
 
 
-def _report(console: Console, calm: Path, storm: Path, rounds: int, before: Sequence[str]) -> bool:
+def _report(
+    console: Console, calm: Path, storm: Path, rounds: int, most: float, before: Sequence[str]
+) -> bool:
     rows, failures = [], list(before)
     for run in (calm, storm):
         lines = history.read(run / "metrics.jsonl")
@@ -260,7 +297,7 @@ def _report(console: Console, calm: Path, storm: Path, rounds: int, before: Sequ
             failures.append(f"{run.name}: rounds {numbers}")
         if lost:
             failures.append(f"{run.name}: no checkpoint of {lost}")
-    if abs(_auroc(calm) - _auroc(storm)) > TOLERANCE:
+    if abs(_auroc(calm) - _auroc(storm)) > most:
         failures.append(f"AUROC differs by {_auroc(storm) - _auroc(calm):+.4f}")
     headings = ("run", "rounds", "AUROC", "lost checkpoints", "updates missed", "s in rounds")
     print_table(console, "four plants", headings, rows)
