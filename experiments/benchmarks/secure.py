@@ -81,7 +81,7 @@ def main(
 
 
 def measure(
-    job: Experiment, rounds: int, secure: dict[str, Any] | None, backend: str
+    job: Experiment, rounds: int, secure: dict[str, Any] | None, backend: str = "inprocess"
 ) -> list[dict[str, Any]]:
     """Run the job in a temporary folder and return the lines of its measured rounds."""
     tree = job.model_dump()
