@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
 from strategies.secure.records import Form
 
-PREFIX = "secure."
-MASKED = f"{PREFIX}masked"
-JOURNAL = f"{PREFIX}journal"
+FORMS, MASKED, JOURNAL = "secure.forms", "secure.masked", "secure.journal"
 KEYS, SHARES, CONFIRM, UNMASK = (
     f"query.{step}" for step in ("keys", "shares", "confirm", "unmask")
 )
@@ -20,14 +19,18 @@ Found = TypeVar("Found", bound=Form)
 
 
 def to_content(*forms: Form) -> RecordDict:
-    """Return ``forms`` as the content of a message."""
-    return RecordDict({f"{PREFIX}{type(form).__name__.lower()}": form.record() for form in forms})
+    """Return ``forms`` as the content of a message: one record, for each costs calls of its own."""
+    fields = (
+        (f"{type(form).__name__.lower()}.{key}", value)
+        for form in forms
+        for key, value in form.record().items()
+    )
+    return RecordDict({FORMS: ConfigRecord(dict(fields))})
 
 
 def size(content: RecordDict) -> int:
     """Return the bytes of all forms in a message (Flower's own count fails on empty lists)."""
-    records = (r for key, r in content.config_records.items() if key.startswith(PREFIX))
-    values = [value for record in records for value in record.values()]
+    values = list(content.config_records.get(FORMS, {}).values())
     items = [i for value in values for i in (value if isinstance(value, list) else [value])]
     return sum(len(item) if isinstance(item, bytes | str) else 8 for item in items)
 
@@ -38,4 +41,7 @@ def of_content(content: RecordDict, form: type[Found]) -> Found:
     Raises:
         FederationError: it is missing, or not as expected.
     """
-    return form.of(content.config_records.get(f"{PREFIX}{form.__name__.lower()}"))
+    start = f"{form.__name__.lower()}."
+    record: Mapping[str, object] = content.config_records.get(FORMS, {})
+    found = {k.removeprefix(start): value for k, value in record.items() if k.startswith(start)}
+    return form.of(found or None)

@@ -13,7 +13,7 @@ from bayfed.errors import ConfigError, FederationError
 from experiments.inprocess import InProcessGrid
 from server.job import Job
 from strategies.secure.payload import parse
-from strategies.secure.steps import MASKED
+from strategies.secure.steps import FORMS, MASKED
 from strategies.wire import CONFIG, METRICS
 from tests import fakes
 from tests.server.test_rounds import Faulty, Interrupted, last, lines, rows, silent
@@ -197,8 +197,8 @@ def with_a_strange_layout(_: Message, reply: Message) -> Message:
 
 def form(name: str, **fields: Any) -> Damage:
     def damage(_: Message, reply: Message) -> Message:
-        record = dict(reply.content.config_records[f"secure.{name}"])
-        reply.content[f"secure.{name}"] = ConfigRecord({**record, **fields})
+        changed = {f"{name}.{key}": value for key, value in fields.items()}
+        reply.content[FORMS] = ConfigRecord({**reply.content.config_records[FORMS], **changed})
         return reply
 
     return damage
@@ -329,7 +329,7 @@ def test_the_key_of_another_client_is_nobody_elses(
             assert reply is not None
             if message.metadata.message_type == "query.keys":
                 client = message.content.config_records[CONFIG]["client"]
-                public = reply.content.config_records["secure.hello"]["public"]
+                public = reply.content.config_records[FORMS]["hello.public"]
                 self.first = public if client == 0 else self.first
                 if client == 1:
                     return form("hello", public=self.first)(message, reply)
@@ -355,7 +355,8 @@ class Heard(Lossy):
         if kinds[-1:] != [kind]:
             kinds.append(kind)
         reply = super().deliver(message)
-        if self.spoil and reply is not None and "secure.offer" in reply.content.config_records:
+        offers = {} if reply is None else reply.content.config_records.get(FORMS, {})
+        if self.spoil and reply is not None and "offer.public" in offers:
             is_meant = (config["client"], config["round"], kind) == (1, 1, "query.unmask")
             return self.spoil(message, reply) if is_meant else reply
         return reply
