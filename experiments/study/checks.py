@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, pairwise, product
 from statistics import fmean
 
@@ -18,7 +19,16 @@ from experiments.study.loop import Point
 from experiments.study.outcome import Check, Mark
 from experiments.study.rules import ROUNDING
 from experiments.study.slopes import slope
-from experiments.study.subject import SLOPE, Subject, course, fedsgd, looks, steady
+from experiments.study.subject import (
+    SLOPE,
+    UNBOUNDED,
+    Subject,
+    course,
+    fedsgd,
+    is_unbounded,
+    looks,
+    steady,
+)
 from strategies.task import norm
 
 
@@ -129,6 +139,17 @@ def stochastic(subject: Subject) -> Check:
 def clients(subject: Subject) -> Check:
     """Return whether the noise floor falls like 1/N, to leading order in the rate."""
     of, every, subject = subject.rules.clients, subject.rules.every, subject.alike()
+    check = partial(
+        Check,
+        name="clients",
+        claim="The noise term L eta sigma^2 / N falls like 1/N with the number of clients.",
+        rule="every run is within 2 Delta / (eta T) and the term, and at the smaller rate the "
+        f"interval of the slope holds {of.slope:g} and lies below {of.without:g}.",
+        holds=subject.holds["clients"],
+        abscissa="clients N",
+    )
+    if is_unbounded(subject):
+        return check(passed=None, numbers=UNBOUNDED, marks=())
     objective, start = subject.objective, subject.bottom()
     L = subject.smoothness([start])
     rates, rounds = [share / L for share in of.shares], of.rounds
@@ -155,12 +176,7 @@ def clients(subject: Subject) -> Check:
     leading = {key: floor for key in bounds if (floor := objective.floor(*key)) is not None}
     share = max(y / bounds[rate, N] for rate, points in means.items() for N, y in points)
     series = {"bound": bounds, "theory, leading order": leading}
-    return Check(
-        name="clients",
-        claim="The noise term L eta sigma^2 / N falls like 1/N with the number of clients.",
-        rule="every run is within 2 Delta / (eta T) and the term, and at the smaller rate the "
-        f"interval of the slope holds {of.slope:g} and lies below {of.without:g}.",
-        holds=subject.holds["clients"],
+    return check(
         passed=whole and share <= 1 and lines[-1].low <= of.slope <= lines[-1].high < of.without,
         numbers={
             "L": f"{L:.4f}",
@@ -181,7 +197,6 @@ def clients(subject: Subject) -> Check:
                 if leading
             },
         },
-        abscissa="clients N",
         marks=(
             *(
                 Mark(SLOPE, f"mean, eta = {rate:.3f}", N, y, fit=True)

@@ -6,12 +6,21 @@ Karimireddy et al., SCAFFOLD, 2020.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise, product
 
 from experiments.study.loop import Point
 from experiments.study.outcome import Check, Mark
 from experiments.study.slopes import slope
-from experiments.study.subject import LEAST, SLOPE, Subject, course, settled
+from experiments.study.subject import (
+    LEAST,
+    SLOPE,
+    UNBOUNDED,
+    Subject,
+    course,
+    is_unbounded,
+    settled,
+)
 from strategies.algorithm import Algorithm
 from strategies.averaging import Average, Averaging
 from strategies.perfedavg import Order, PerFedAvg
@@ -25,6 +34,18 @@ def first_order(subject: Subject) -> Check:
     of, every = subject.rules.first_order, subject.rules.every
     alphas = [share * subject.unit for share in of.alphas]
     small, start = alphas[: of.fitted], subject.approach()
+    check = partial(
+        Check,
+        name="first_order",
+        claim="First-order MAML stops where ||grad F||^2 is of order alpha^2; exact and "
+        "Hessian-free gradients go below.",
+        rule=f"the slope over alpha <= {small[-1]:.2g} is within {of.within:g} of {of.slope:g}, "
+        f"and at every alpha the others end at less than {of.gap:.0e} of the floor.",
+        holds=subject.holds["first_order"],
+        abscissa="inner rate alpha",
+    )
+    if is_unbounded(subject):
+        return check(passed=None, numbers=UNBOUNDED, marks=())
     ends: dict[Order, dict[float, float]] = {order: {} for order in ORDERS}
     whole = True
     for alpha in alphas:
@@ -38,13 +59,7 @@ def first_order(subject: Subject) -> Check:
             ends[order][alpha] = found.points[-1].slope
     line = slope(small, [ends["first"][alpha] for alpha in small])
     gap = max(ends[order][a] / ends["first"][a] for order in ORDERS[1:] for a in alphas)
-    return Check(
-        name="first_order",
-        claim="First-order MAML stops where ||grad F||^2 is of order alpha^2; exact and "
-        "Hessian-free gradients go below.",
-        rule=f"the slope over alpha <= {small[-1]:.2g} is within {of.within:g} of {of.slope:g}, "
-        f"and at every alpha the others end at less than {of.gap:.0e} of the floor.",
-        holds=subject.holds["first_order"],
+    return check(
         passed=whole and abs(line.value - of.slope) <= of.within and gap < of.gap,
         numbers={
             f"slope over alpha <= {small[-1]:.2g}": str(line),
@@ -56,7 +71,6 @@ def first_order(subject: Subject) -> Check:
             },
             "largest end of the others, as a share of the floor": f"{gap:.1e}",
         },
-        abscissa="inner rate alpha",
         marks=tuple(
             Mark(SLOPE, order, alpha, max(y, LEAST), order == "first" and alpha in small)
             for order in ORDERS
@@ -68,6 +82,18 @@ def first_order(subject: Subject) -> Check:
 def drift(subject: Subject) -> Check:
     """Return whether local steps leave a floor that grows with them, and SCAFFOLD none."""
     of, every, whole = subject.rules.drift, subject.rules.every, True
+    check = partial(
+        Check,
+        name="drift",
+        claim="With K local steps clients drift apart, and FedAvg stops where the gradient of F "
+        "is not 0; SCAFFOLD removes both.",
+        rule=f"drift and floor grow with every K, and SCAFFOLD ends below {of.removed:.0e} of "
+        "both.",
+        holds=subject.holds["drift"],
+        abscissa="local steps K",
+    )
+    if is_unbounded(subject):
+        return check(passed=None, numbers=UNBOUNDED, marks=())
     start, tasks = subject.approach(), subject.exactly()
     rate, (fewest, more) = of.rate * subject.unit, of.rounds
     last: dict[str, dict[int, Point]] = {"FedAvg": {}, "SCAFFOLD": {}}
@@ -88,13 +114,7 @@ def drift(subject: Subject) -> Check:
         averaged[a].drift < averaged[b].drift and averaged[a].slope < averaged[b].slope
         for a, b in pairwise(of.counts)
     )
-    return Check(
-        name="drift",
-        claim="With K local steps clients drift apart, and FedAvg stops where the gradient of F "
-        "is not 0; SCAFFOLD removes both.",
-        rule=f"drift and floor grow with every K, and SCAFFOLD ends below {of.removed:.0e} of "
-        "both.",
-        holds=subject.holds["drift"],
+    return check(
         passed=whole and grows and apart.low > 0 and gap < of.removed and rest < of.removed,
         numbers={
             "eta_l, unit": f"{rate:.3g}, {subject.unit:.3g}",
@@ -110,7 +130,6 @@ def drift(subject: Subject) -> Check:
             },
             "largest share of SCAFFOLD in FedAvg's floor, drift": f"{gap:.1e}, {rest:.1e}",
         },
-        abscissa="local steps K",
         marks=(
             *(Mark("drift of the clients", name, K, max(p.drift, LEAST), name == "FedAvg")
               for name, own in last.items() for K, p in own.items()),

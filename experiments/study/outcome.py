@@ -87,7 +87,7 @@ def summary(checks: Sequence[Check], title: str) -> str:
         lines += ["", f"## {check.name}", "", f"**{verdict(check)}.** {check.claim}", ""]
         lines += [f"Passed when: {check.rule}", "", f"Assumptions: {check.holds}", ""]
         lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in check.numbers.items())]
-        lines += ["", f"![{check.name}]({check.name}.png)"]
+        lines += ["", f"![{check.name}]({check.name}.png)"] if check.marks else []
     return "\n".join(lines) + "\n"
 
 

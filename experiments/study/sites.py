@@ -146,7 +146,7 @@ class Sites:
     def smoothness(self, points: Sequence[Params]) -> float:
         """Return the largest curvature at these points."""
         L = max(self._plain.curvature(theta) for theta in points)
-        return L * (1 + self.alpha * L) ** 2
+        return L * (1 + self.alpha * L) ** 2 if self.alpha else L
 
     def exactly(self) -> Tasks:
         """Return the clients' tasks with full gradients."""

@@ -18,6 +18,8 @@ from strategies.task import LocalTask, Params
 SLOPE = "squared norm of the gradient of F"
 LEAST = 1e-34
 """Stands for 0 on logarithmic axes."""
+UNBOUNDED = {"L at the least F that was found": "infinite: a second derivative is no number there"}
+"""Why a check that begins there does not apply."""
 Tasks = Mapping[str, LocalTask]
 
 
@@ -111,6 +113,11 @@ def course(
 def fedsgd(subject: Subject) -> Average:
     """Return the algorithm whose rounds are steps along the mean gradient."""
     return Average(Averaging(rates=subject.rates))
+
+
+def is_unbounded(subject: Subject) -> bool:
+    """Tell whether no rate follows from L where F is least, as far as is known: L is infinite."""
+    return not math.isfinite(subject.smoothness([subject.bottom()]))
 
 
 def settled(point: Point) -> bool:

@@ -108,8 +108,9 @@ def _done(name: str, ask: Ask, out: Path, console: Console) -> Check:
     started = time.perf_counter()
     check = ask()
     path = out / f"{name}.csv"
-    write_marks(path, check.abscissa, check.marks)
-    draw(path)
+    if check.marks:
+        write_marks(path, check.abscissa, check.marks)
+        draw(path)
     numbers = "; ".join(f"{key} {value}" for key, value in check.numbers.items())
     seconds = time.perf_counter() - started
     console.print(f"{verdict(check)} {name} ({seconds:.0f} s): {numbers}", soft_wrap=True)

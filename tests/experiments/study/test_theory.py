@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from experiments.study.outcome import Check, Mark, read_marks, summary, verdict,
 from experiments.study.rules import Clients, Drift, FirstOrder, Rules, Stochastic
 from experiments.study.slopes import slope
 from experiments.study.smooth import Problem
-from experiments.study.subject import course
+from experiments.study.subject import Subject, course
 from strategies.task import Params
 
 
@@ -153,3 +154,24 @@ def test_no_check_is_passed_where_a_run_diverges(
         for module in (checks, floors):
             monkeypatch.setattr(module, "course", stub)
         assert check(subject).passed is passed
+
+
+class Steep(Known):
+    """Where F is least, a second derivative is no number."""
+
+    def smoothness(self, points: Sequence[Params]) -> float:
+        del points
+        return math.inf
+
+    def alike(self) -> Steep:
+        return self
+
+
+@pytest.mark.parametrize("check", [clients, first_order, drift])
+def test_a_check_that_begins_where_no_rate_is_known_does_not_apply(
+    check: Callable[[Subject], Check],
+) -> None:
+    found = check(Steep(Problem(clients=4)))
+    assert verdict(found) == "DOES NOT APPLY"
+    assert "infinite" in str(found.numbers)
+    assert ".png" not in summary([found], "title")
