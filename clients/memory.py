@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from flwr.app import ArrayRecord, Context
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from bayfed.errors import FederationError
 from bayfed.evaluation.atomic import write_atomic
-from bayfed.evaluation.checkpoint import flat, nested
+from bayfed.evaluation.checkpoint import contents, flat, nested
 from clients.local import simulated
 from clients.session import Session
 from strategies.task import Params
@@ -174,8 +174,7 @@ class _Folder:
 def _read(path: Path) -> tuple[str, Params]:
     """Return the run that the file ``path`` is of, and its tensors."""
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return str((file.metadata() or {}).get(_RUN, "")), tensors
+        metadata, tensors = contents(path)
+        return metadata.get(_RUN, ""), tensors
     except (SafetensorError, OSError) as error:
         raise FederationError(f"{path.name}: not a readable memory") from error

@@ -81,13 +81,13 @@ def main(
         words.append(f"backbone.weights={weights.resolve()}")
     with ExitStack() as stack:
         server, plants = _build(out.resolve(), data, weights, stack)
-        words.insert(0, "three_nodes" if data is None else "sites")
-        calm = _run(server, out / "calm", words)
+        experiment = "three_nodes" if data is None else "sites"
+        calm = _run(server, experiment, out / "calm", words)
         console.print(f"calm: {_seconds(calm):.0f} s", highlight=False)
         events = _events(server, plants, rounds, seed)
         brewing = Storm(out / "storm", events, console)
         with brewing:
-            storm = _run(server, out / "storm", words)
+            storm = _run(server, experiment, out / "storm", words)
         failures = [f"{name}: has not come back" for name in _away(server)]
     failures += [f"{event.name}: has not happened" for event in brewing.waiting]
     most = TOLERANCE_FROM_SCRATCH if data is None else TOLERANCE
@@ -162,9 +162,8 @@ def _stop(what: str, folder: Path) -> None:
         _bayfed(what, "stop", str(folder))
 
 
-def _run(server: FederationFolder, out: Path, words: Sequence[str]) -> Path:
-    experiment, *settings = words
-    options = [option for word in settings for option in ("--set", word)]
+def _run(server: FederationFolder, experiment: str, out: Path, words: Sequence[str]) -> Path:
+    options = [option for word in words for option in ("--set", word)]
     _bayfed("federation", "run", str(server.root), experiment, "--out", str(out), *options)
     return out
 

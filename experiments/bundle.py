@@ -9,6 +9,7 @@ import hashlib
 import tomllib
 import zipfile
 from collections.abc import Collection
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def check(bundle: bytes, stated: tuple[str, str, str], trusted: Collection[str])
         raise UntrustedError("the server names another app than its bundle holds")
 
 
+@lru_cache(maxsize=1)  # a message asks three times
 def _files(bundle: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(BytesIO(bundle)) as archive:

@@ -17,6 +17,7 @@ from bayfed.config import dump_experiment
 from bayfed.errors import BayfedError, FederationError, one_line
 from bayfed.evaluation.atomic import write_atomic
 from server import outcome
+from server.disk import written
 from server.exchange import in_simulation
 from server.job import Job
 from server.problem import Problem
@@ -52,7 +53,9 @@ def serve(
     job.make_folder()
     with job.alone():
         job.outcome.unlink(missing_ok=True)
-        _write_settings(job)
+        settings = job.out / "config.yaml"
+        with written(settings, kind=FederationError):
+            write_atomic(settings, dump_experiment(job.experiment).encode())
         with _log_file(job.out / "server.log"):
             log.info("run folder: %s", job.out)
             try:
@@ -72,22 +75,8 @@ def _serve(grid: Grid, job: Job, problem: Problem, finish: Callable[[Job], objec
             raise
         raise FederationError(reason) from error
     said = _finish(job, finish)
-    try:
+    with written(job.outcome, kind=FederationError):
         outcome.write(job.outcome, outcome.COMPLETED, said)
-    except OSError as error:
-        raise _unwritten(job.outcome, error) from error
-
-
-def _write_settings(job: Job) -> None:
-    path = job.out / "config.yaml"
-    try:
-        write_atomic(path, dump_experiment(job.experiment).encode())
-    except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> FederationError:
-    return FederationError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def _finish(job: Job, finish: Callable[[Job], object]) -> str:

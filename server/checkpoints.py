@@ -22,6 +22,7 @@ from bayfed.evaluation.checkpoint import (
     paths_in,
     read,
 )
+from server.disk import written
 
 __all__ = ["GROUPS", "SCHEMA", "Snapshot", "latest", "path_of", "read", "write"]
 log = logging.getLogger("bayfed.server")
@@ -44,14 +45,9 @@ def write(folder: Path, snapshot: Snapshot, experiment: str) -> Path:
     }
     path = path_of(folder, snapshot.round)
     data = save(tensors, metadata={HEADER: json.dumps(header)})
-    try:
+    with written(path, "the run can be resumed from the checkpoint before"):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "the run can be resumed from the checkpoint before"
-        ) from error
     return path
 
 

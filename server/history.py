@@ -10,6 +10,7 @@ from typing import Any
 
 from bayfed.errors import CheckpointError, ConfigError
 from bayfed.evaluation.atomic import write_atomic
+from server.disk import written
 
 TIMES = (
     "seconds",
@@ -22,6 +23,7 @@ TIMES = (
 """Fields that differ between two runs of the same experiment."""
 AUROC = "mean_image_auroc"
 """Field that is null where a round was not evaluated."""
+_ADVICE = "the run can be resumed from the last checkpoint"
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -30,13 +32,10 @@ def append(path: Path, line: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the disk is full or not writable.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    with written(path, _ADVICE), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -63,10 +62,8 @@ def cut(path: Path, lines: int) -> None:
     kept = path.read_bytes().split(b"\n")[:-1][:lines] if path.exists() else []
     if len(kept) < lines:
         raise CheckpointError(f"{path}: {lines} lines are expected, {len(kept)} found")
-    try:
+    with written(path, _ADVICE):
         write_atomic(path, b"".join(line + b"\n" for line in kept))
-    except OSError as error:
-        raise _unwritten(path, error) from error
 
 
 def check_rounds(line: dict[str, Any], rounds: int) -> None:
@@ -94,13 +91,6 @@ def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key not in TIMES}
     return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def _unwritten(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: cannot be written ({error.strerror or error}); "
-        "the run can be resumed from the last checkpoint"
-    )
 
 
 def _finite(value: Any) -> Any:

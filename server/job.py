@@ -11,6 +11,7 @@ from bayfed.config import Experiment
 from bayfed.errors import FederationError
 from bayfed.evaluation.atomic import write_atomic
 from bayfed.folders import alone_in, make_folder
+from server.disk import written
 from server.plants import Plants
 
 FILES = frozenset(
@@ -87,11 +88,8 @@ class Job:
         """
         path = self.out / "run.txt"
         if new or not path.exists():
-            try:
+            with written(path, kind=FederationError):
                 write_atomic(path, uuid.uuid4().hex.encode())
-            except OSError as error:
-                reason = error.strerror or error
-                raise FederationError(f"{path}: cannot be written ({reason})") from error
         return path.read_text(encoding="utf-8").strip()
 
     @property

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from bayfed.errors import CheckpointError
 from bayfed.evaluation.atomic import write_atomic
+from bayfed.evaluation.checkpoint import contents
+from server.disk import written
 from server.exchange import Exchange
 from strategies.task import Params
 from strategies.wire import MEMORY, Member, instruction, metrics_of, pack, unpack
@@ -53,7 +55,7 @@ class Memories:
         client = int(metrics_of(reply)["partition"])
         first = self._first.setdefault(client, self.number)
         path, data = self._path(client, self.number), save(unpack(record), {_FIRST: str(first)})
-        try:
+        with written(path, "the run can be resumed from its last checkpoint"):
             self._folder.mkdir(exist_ok=True)
             write_atomic(path, data)
             rounds = self._rounds.setdefault(client, [])
@@ -61,11 +63,6 @@ class Memories:
                 rounds.append(self.number)
             while len(rounds) > KEPT:
                 self._path(client, rounds.pop(0)).unlink(missing_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{path}: cannot be written ({error.strerror or error}); "
-                "the run can be resumed from its last checkpoint"
-            ) from error
 
     def restore(self, number: int) -> dict[int, Params]:
         """Forget what came after round ``number``; return what each client remembered then.
@@ -103,9 +100,8 @@ class Memories:
 def _read(path: Path) -> tuple[int, Params]:
     """Return the first round of a client's memory, and the memory."""
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return int((file.metadata() or {})[_FIRST]), tensors
+        metadata, tensors = contents(path)
+        return int(metadata[_FIRST]), tensors
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable memory of a client") from error
 

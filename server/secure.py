@@ -163,18 +163,16 @@ class SecureSums:
         replies = trial.collect(known)
         replies.refused |= strangers
         trial.confirm()
-        following = self._following(attempt, trial.present)
-        total, offers = trial.unmask(following)
-        if following is not None:
-            self._begun = _Begun(following, offers)
+        total, self._begun = trial.unmask(self._following(attempt, trial.present))
         return Summed(total, replies, exchanges)
 
     def _take_begun(self, members: Sequence[Member]) -> _Begun | None:
         """Return the attempt that has begun, if it is one of just these members."""
         begun, self._begun = self._begun, None
         keys = {member.client: self._keys[member.client] for member in members}
-        fits = begun is not None and begun.attempt.keys == keys
-        return begun if fits and begun is not None and begun.offers.keys() == keys.keys() else None
+        if begun is None or begun.attempt.keys != keys or begun.offers.keys() != keys.keys():
+            return None
+        return begun
 
     def _following(self, attempt: Attempt, present: Sequence[Member]) -> Attempt | None:
         """Return the next attempt, where the last two were of one cohort: it will be so again."""
@@ -278,8 +276,8 @@ class _Trial:
             replies = self._query(CONFIRM, "dropouts", _well_formed(Tags), self._delivered)
             self._confirmed = _forms(replies, Tags)
 
-    def unmask(self, following: Attempt | None) -> tuple[Summand, dict[int, Offer]]:
-        """Return the sum, and what those who unmask it hand out for the ``following`` attempt.
+    def unmask(self, following: Attempt | None) -> tuple[Summand, _Begun | None]:
+        """Return the sum, and the ``following`` attempt as those who unmask it begin it.
 
         Raises:
             FederationError: some client has not kept to the protocol.
@@ -303,10 +301,12 @@ class _Trial:
         count = total.exact.pop(COUNT, None)
         if count is None or int(count) != len(self._blocks):
             raise FederationError(f"{self._name}: the masks do not cancel: a client sent others")
-        offered = replies.good.items() if following is not None else ()
-        wrong = _offering(following or self._attempt)
-        good = {m.client: reply for m, reply in offered if wrong(reply) is None}
-        return total, {c: of_content(reply.content, Offer) for c, reply in good.items()}
+        if following is None:
+            return total, None
+        wrong = _offering(following)
+        good = {m.client: reply for m, reply in replies.good.items() if wrong(reply) is None}
+        offers = {client: of_content(reply.content, Offer) for client, reply in good.items()}
+        return total, _Begun(following, offers)
 
     def _delivered(self, _: Member) -> Form:
         return Delivered(tuple(sorted(self._blocks)))

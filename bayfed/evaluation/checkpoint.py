@@ -97,6 +97,18 @@ def paths_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("round-*.safetensors"), reverse=True)
 
 
+def contents(path: Path) -> tuple[dict[str, str], Params]:
+    """Return the metadata and the tensors of any safetensors file.
+
+    Raises:
+        SafetensorError: it is damaged.
+        OSError: it cannot be read.
+    """
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, tensors
+
+
 def read(path: Path, experiment: str | None) -> Snapshot:
     """Return the snapshot in ``path``.
 
@@ -111,9 +123,8 @@ def read(path: Path, experiment: str | None) -> Snapshot:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})[HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, tensors = contents(path)
+        header: dict[str, Any] = json.loads(metadata[HEADER])
         sound = header["digest"] == digest(tensors)
         numbers = int(header["round"]), int(header["history"])
     except (

@@ -25,7 +25,6 @@ from experiments.study.subject import (
     Subject,
     course,
     fedsgd,
-    is_unbounded,
     looks,
     steady,
 )
@@ -148,10 +147,10 @@ def clients(subject: Subject) -> Check:
         holds=subject.holds["clients"],
         abscissa="clients N",
     )
-    if is_unbounded(subject):
-        return check(passed=None, numbers=UNBOUNDED, marks=())
     objective, start = subject.objective, subject.bottom()
     L = subject.smoothness([start])
+    if math.isinf(L):
+        return check(passed=None, numbers=UNBOUNDED, marks=())
     rates, rounds = [share / L for share in of.shares], of.rounds
     means: dict[float, list[tuple[int, float]]] = {rate: [] for rate in rates}
     variance, lowest, whole = 0.0, math.inf, True

@@ -18,7 +18,6 @@ from experiments.study.subject import (
     UNBOUNDED,
     Subject,
     course,
-    is_unbounded,
     settled,
 )
 from strategies.algorithm import Algorithm
@@ -44,7 +43,7 @@ def first_order(subject: Subject) -> Check:
         holds=subject.holds["first_order"],
         abscissa="inner rate alpha",
     )
-    if is_unbounded(subject):
+    if not subject.unit:
         return check(passed=None, numbers=UNBOUNDED, marks=())
     ends: dict[Order, dict[float, float]] = {order: {} for order in ORDERS}
     whole = True
@@ -92,7 +91,7 @@ def drift(subject: Subject) -> Check:
         holds=subject.holds["drift"],
         abscissa="local steps K",
     )
-    if is_unbounded(subject):
+    if not subject.unit:
         return check(passed=None, numbers=UNBOUNDED, marks=())
     start, tasks = subject.approach(), subject.exactly()
     rate, (fewest, more) = of.rate * subject.unit, of.rounds

@@ -54,7 +54,7 @@ class Subject(Protocol):
 
     @property
     def unit(self) -> float:
-        """Of inner and local rates."""
+        """Of inner and local rates; 0 where none follows, for L is infinite."""
 
     @property
     def objective(self) -> Objective:
@@ -113,11 +113,6 @@ def course(
 def fedsgd(subject: Subject) -> Average:
     """Return the algorithm whose rounds are steps along the mean gradient."""
     return Average(Averaging(rates=subject.rates))
-
-
-def is_unbounded(subject: Subject) -> bool:
-    """Tell whether no rate follows from L where F is least, as far as is known: L is infinite."""
-    return not math.isfinite(subject.smoothness([subject.bottom()]))
 
 
 def settled(point: Point) -> bool:

@@ -163,6 +163,10 @@ class Steep(Known):
         del points
         return math.inf
 
+    @property
+    def unit(self) -> float:
+        return 0.0
+
     def alike(self) -> Steep:
         return self
 
