@@ -106,6 +106,7 @@ def _signals() -> Iterator[None]:
     """Put the handlers back that a command has changed."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
